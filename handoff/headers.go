@@ -1,0 +1,135 @@
+package handoff
+
+import (
+	"net/http"
+	"strings"
+)
+
+// Names of the headers that cross the boundary. They are in Go's canonical
+// form; on the wire their case does not matter (RFC 9110, section 5.1).
+const (
+	// HeaderRequestID names one request on both sides. See [ValidRequestID].
+	HeaderRequestID = "X-Request-Id"
+	// HeaderTenant is the tenant the edge verified. It must equal the
+	// assertion's tenant_id, and is absent without one.
+	HeaderTenant = "X-Tenant-Id"
+	// HeaderHomeRegion is, on a request, the region that the edge chose and, on
+	// a 421 answer, the region that the edge should have chosen.
+	HeaderHomeRegion = "X-Home-Region"
+	// HeaderAssertion carries the signed assertion. See [Claims].
+	HeaderAssertion = "X-Edge-Assertion"
+	// HeaderWrote is a region's word that it wrote, with the position of the
+	// write in its log. The edge keeps it as the recent-write marker.
+	HeaderWrote = "X-Edge-Wrote"
+	// HeaderServedBy names the region that answered in place of the home region.
+	HeaderServedBy = "X-Edge-Served-By"
+	// HeaderTraceparent, HeaderTracestate and HeaderBaggage carry the trace
+	// (W3C Trace Context, W3C Baggage).
+	HeaderTraceparent = "Traceparent"
+	HeaderTracestate  = "Tracestate"
+	HeaderBaggage     = "Baggage"
+	// HeaderIdempotencyKey is draft-ietf-httpapi-idempotency-key-header.
+	HeaderIdempotencyKey = "Idempotency-Key"
+)
+
+// JWKSPath is where a POP publishes the keys of its assertions.
+const JWKSPath = "/.well-known/edge-jwks.json"
+
+// SessionJWKSPath is where a region publishes the keys of the sessions it
+// signs: the only path that a region answers without an assertion.
+const SessionJWKSPath = "/.well-known/jwks.json"
+
+// protected holds the folded names (see fold) that only the edge may set.
+var protected = map[string]bool{
+	"x-request-id": true, "x-tenant-id": true, "x-home-region": true,
+	"traceparent": true, "tracestate": true, "baggage": true,
+}
+
+// protectedPrefix is reserved whole, so that a header which a later version
+// introduces is already out of a client's reach.
+const protectedPrefix = "x-edge-"
+
+// Protected reports whether only the edge may set the header name, in any
+// spelling: X_Tenant_Id and X.Tenant.Id are the same name to servers that map
+// header names to variables (CGI, RFC 3875, section 4.1.18).
+func Protected(name string) bool {
+	if !maybeProtected(name) {
+		return false
+	}
+	folded := fold(name)
+	return protected[folded] || strings.HasPrefix(folded, protectedPrefix)
+}
+
+// maybeProtected rules most names out by their first letter, without an
+// allocation: the guard asks for every header of every request.
+func maybeProtected(name string) bool {
+	if name == "" {
+		return false
+	}
+	switch name[0] {
+	case 'x', 'X', 't', 'T', 'b', 'B':
+		return true
+	}
+	return false
+}
+
+// fold lowers the letters of name and turns '_' and '.' into '-'.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '_' || r == '.':
+			return '-'
+		case 'A' <= r && r <= 'Z':
+			return r + ('a' - 'A')
+		}
+		return r
+	}, name)
+}
+
+// Unsafe reports whether method may change something: any but the safe methods
+// of RFC 9110, section 9.2.1.
+func Unsafe(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return false
+	}
+	return true
+}
+
+// ValidRequestID reports whether id may name a request: 8 to 128 letters,
+// digits, dots, underscores and dashes. A region's log can hold it as it is.
+func ValidRequestID(id string) bool {
+	if len(id) < 8 || len(id) > 128 {
+		return false
+	}
+	for i := range len(id) {
+		if !isRequestIDByte(id[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func isRequestIDByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
+		c == '.' || c == '_' || c == '-'
+}
+
+// ValidTenant reports whether id may name a tenant: 1 to 63 characters of
+// a-z, 0-9 and '-'. It is safe in a header, a path segment and a cache key.
+func ValidTenant(id string) bool {
+	if len(id) < 1 || len(id) > 63 {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidRegion reports whether name may name a region or a POP. The rule is
+// that of [ValidTenant].
+func ValidRegion(name string) bool { return ValidTenant(name) }

@@ -1,0 +1,65 @@
+package handoff
+
+// Names of log fields. Both sides write the same ones, so that one search finds
+// a request on both. Type them nowhere else.
+const (
+	FieldRequestID     = "request_id"
+	FieldTraceID       = "trace_id"
+	FieldTenant        = "tenant"
+	FieldUser          = "user"
+	FieldRegion        = "region"
+	FieldRegionReason  = "region_reason"
+	FieldPOP           = "pop"
+	FieldAuth          = "auth"
+	FieldRewrite       = "rewrite"
+	FieldShortCircuit  = "short_circuit"
+	FieldOutcome       = "outcome"
+	FieldReplayed      = "replayed"
+	FieldReason        = "reason"
+	FieldRoute         = "route"
+	FieldStatus        = "status"
+	FieldDuration      = "duration"
+	FieldMethod        = "method"
+	FieldPath          = "path"
+	FieldBytes         = "bytes"
+	FieldPoolWait      = "db_pool_wait"
+	FieldDBTime        = "db_time"
+	FieldDBQueries     = "db_queries"
+	FieldDBRoundTrips  = "db_round_trips"
+	FieldIdempotency   = "idempotency"
+	FieldJob           = "job"
+	FieldClientTraceID = "client_trace_id"
+)
+
+// Names of spans: boring, stable, dotted.
+const (
+	SpanGuard        = "middleware.guard"
+	SpanAuth         = "middleware.auth"
+	SpanRegionSelect = "middleware.region_select"
+	SpanCache        = "middleware.cache"
+	SpanToRegion     = "edge.to_region"
+	SpanParseOrder   = "api.orders.parse_json"
+	SpanPoolWait     = "db.pool.wait"
+	SpanInsertOrder  = "db.insert_order"
+	SpanEnqueue      = "queue.enqueue_invoice_job"
+)
+
+// Names of span attributes that no semantic convention has.
+const (
+	AttrStatusCode   = "gatehouse.status_code"
+	AttrRequestID    = "gatehouse.request_id"
+	AttrTenant       = "gatehouse.tenant"
+	AttrRegion       = "gatehouse.region"
+	AttrRegionReason = "gatehouse.region_reason"
+	AttrPOP          = "gatehouse.pop"
+	AttrAuth         = "gatehouse.auth"
+	AttrRewrite      = "gatehouse.rewrite"
+	AttrShortCircuit = "gatehouse.short_circuit"
+	AttrOutcome      = "gatehouse.outcome"
+)
+
+// Prefixes of metric names.
+const (
+	MetricsEdge   = "gatehouse_edge_"
+	MetricsRegion = "gatehouse_region_"
+)
