@@ -1,0 +1,184 @@
+// Package directory holds what every region knows of all tenants: where each is
+// at home, and where a sign-in name is. It is the only data that is readable
+// without a tenant, and so small that it is kept in memory.
+package directory
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/gatehouse-edge/gatehouse/handoff"
+)
+
+// Limits of a directory file and of a sign-in name, in bytes.
+const (
+	MaxFile  = 64 << 20
+	MaxLogin = 254 // RFC 5321, section 4.5.3.1.3, less the angle brackets
+	MinKey   = 32
+)
+
+// File is the directory as it is written to a file.
+type File struct {
+	// Tenants by name.
+	Tenants map[string]Tenant `json:"tenants"`
+	// Logins by the hash of the sign-in name; see [LoginHash].
+	Logins map[string]Login `json:"logins"`
+}
+
+// Tenant is where a tenant is.
+type Tenant struct {
+	Home string `json:"home"`
+}
+
+// Login is where a sign-in name is.
+type Login struct {
+	Home   string `json:"home"`
+	Tenant string `json:"tenant"`
+}
+
+// Directory answers where tenants and sign-in names are at home. It is not
+// changed once made, and safe for concurrent use.
+type Directory struct {
+	file    File
+	key     []byte
+	regions []string
+}
+
+// Load reads the directory file at path. key is the secret of the sign-in
+// names' hashes, the same in every region.
+func Load(path string, key []byte) (*Directory, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read directory: %w", err)
+	}
+	if info.Size() > MaxFile {
+		return nil, fmt.Errorf("read directory %s: %d bytes, at most %d are read", path, info.Size(), MaxFile)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read directory: %w", err)
+	}
+	d, err := Parse(data, key)
+	if err != nil {
+		return nil, fmt.Errorf("read directory %s: %w", path, err)
+	}
+	return d, nil
+}
+
+// Parse reads a directory file's content. See [Load].
+func Parse(data, key []byte) (*Directory, error) {
+	var file File
+	if err := json.Unmarshal(data, &file, json.RejectUnknownMembers(true)); err != nil {
+		return nil, err
+	}
+	return New(file, key)
+}
+
+// New makes a directory of file, which the caller does not change any more.
+func New(file File, key []byte) (*Directory, error) {
+	if len(key) < MinKey {
+		return nil, fmt.Errorf("the key has %d bytes, at least %d are asked for", len(key), MinKey)
+	}
+	regions := map[string]bool{}
+	for name, tenant := range file.Tenants {
+		if !handoff.ValidTenant(name) {
+			return nil, fmt.Errorf("tenant %q: a name is 1 to 63 of a-z, 0-9 and '-'", name)
+		}
+		if !handoff.ValidRegion(tenant.Home) {
+			return nil, fmt.Errorf("tenant %q: home %q: a region's name is 1 to 63 of a-z, 0-9 and '-'", name, tenant.Home)
+		}
+		regions[tenant.Home] = true
+	}
+	for hash, login := range file.Logins {
+		if err := checkLogin(hash, login, file.Tenants); err != nil {
+			return nil, fmt.Errorf("login %q: %w", hash, err)
+		}
+	}
+	d := &Directory{file: file, key: slices.Clone(key)}
+	for name := range regions {
+		d.regions = append(d.regions, name)
+	}
+	slices.Sort(d.regions)
+	return d, nil
+}
+
+func checkLogin(hash string, login Login, tenants map[string]Tenant) error {
+	if decoded, err := hex.DecodeString(hash); err != nil || len(decoded) != sha256.Size || strings.ToLower(hash) != hash {
+		return errors.New("a sign-in name's hash is 64 lower-case hexadecimal digits")
+	}
+	tenant, ok := tenants[login.Tenant]
+	if !ok {
+		return fmt.Errorf("tenant %q is not among the tenants", login.Tenant)
+	}
+	if tenant.Home != login.Home {
+		return fmt.Errorf("home is %q, its tenant %q is at home in %q", login.Home, login.Tenant, tenant.Home)
+	}
+	return nil
+}
+
+// Home is the region in which tenant is at home. ok is false for a tenant that
+// is not known.
+func (d *Directory) Home(tenant string) (region string, ok bool) {
+	entry, ok := d.file.Tenants[tenant]
+	return entry.Home, ok
+}
+
+// Login is where the sign-in name email is, in whatever way it was typed. ok
+// is false when no region knows it.
+func (d *Directory) Login(email string) (home, tenant string, ok bool) {
+	name, err := Normalize(email)
+	if err != nil {
+		return "", "", false
+	}
+	entry, ok := d.file.Logins[LoginHash(d.key, name)]
+	return entry.Home, entry.Tenant, ok
+}
+
+// Regions are the names of the regions in which some tenant is at home, sorted.
+func (d *Directory) Regions() []string { return slices.Clone(d.regions) }
+
+// LoginHash is the key of a sign-in name in [File].Logins: HMAC-SHA256 under
+// key, in hexadecimal. Whoever holds the file without the key can neither read
+// the names nor try them out. An email that [Normalize] refuses is hashed as
+// it is.
+func LoginHash(key []byte, email string) string {
+	if name, err := Normalize(email); err == nil {
+		email = name
+	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(email))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// Normalize gives the one spelling under which a sign-in name is kept: trimmed,
+// NFC, lower case. It refuses what cannot be an address: no '@' between two
+// parts, over [MaxLogin] bytes, control characters or spaces inside, or not UTF-8.
+func Normalize(email string) (string, error) {
+	if len(email) > 2*MaxLogin {
+		return "", fmt.Errorf("must have at most %d bytes", MaxLogin)
+	}
+	if !utf8.ValidString(email) {
+		return "", errors.New("must be UTF-8")
+	}
+	name := norm.NFC.String(strings.ToLower(norm.NFC.String(strings.TrimSpace(email))))
+	if len(name) > MaxLogin {
+		return "", fmt.Errorf("must have at most %d bytes", MaxLogin)
+	}
+	if strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f && r <= 0xa0 || r == '\u2028' || r == '\u2029' }) {
+		return "", errors.New("must not hold spaces or control characters")
+	}
+	if at := strings.LastIndexByte(name, '@'); at < 1 || at == len(name)-1 {
+		return "", errors.New("must be an e-mail address")
+	}
+	return name, nil
+}
