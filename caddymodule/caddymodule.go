@@ -1,0 +1,30 @@
+// Package caddymodule registers everything that Gatehouse runs inside Caddy.
+// It is the edge's table of contents.
+package caddymodule
+
+import (
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+)
+
+// The order of the edge's directives among Caddy's own:
+//
+//	edge_guard      before tracing: a client's trace headers must be gone by then
+//	tracing         Caddy's
+//	edge_trace      tells tracing's span what was decided
+//	…
+//	edge_session    before rewrite: rules see the path that the client sent
+//	edge_region     after edge_session: the session's claims name the region
+//	…
+//	reverse_proxy   with dynamic edge_region and transport edge
+func init() {
+	caddy.RegisterModule(new(edge.App))
+	httpcaddyfile.RegisterGlobalOption("edge", edge.ParseOption)
+
+	caddy.RegisterModule(decision.Trace{})
+	httpcaddyfile.RegisterHandlerDirective("edge_trace", decision.ParseTrace)
+	httpcaddyfile.RegisterDirectiveOrder("edge_trace", httpcaddyfile.After, "tracing")
+}

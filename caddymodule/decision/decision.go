@@ -1,0 +1,222 @@
+// Package decision keeps what the edge decided about one request.
+//
+// There is one [Decision] per request. edge_guard begins it, every edge handler
+// writes what it decided into it, and it is read at two places only: when the
+// answer's header is written and when the request ends. No handler logs, traces
+// or counts a decision on its own.
+package decision
+
+import (
+	"context"
+	"crypto/sha256"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gatehouse-edge/gatehouse/handoff"
+)
+
+// Auth is what became of the session check.
+type Auth string
+
+// Outcomes of the session check. The refusals are also the values of the metric
+// gatehouse_edge_auth_total.
+const (
+	AuthNone      Auth = "" // no handler asked
+	AuthSession   Auth = "session"
+	AuthBearer    Auth = "bearer"
+	AuthMissing   Auth = "missing"
+	AuthDuplicate Auth = "duplicate_cookie"
+	AuthMalformed Auth = "malformed"
+	AuthTooLarge  Auth = "too_large"
+	AuthAlgorithm Auth = "algorithm"
+	AuthCritical  Auth = "critical_header"
+	AuthIssuer    Auth = "issuer"
+	AuthKey       Auth = "unknown_key"
+	AuthNoKeys    Auth = "keys_unavailable"
+	AuthSignature Auth = "signature"
+	AuthExpired   Auth = "expired"
+	AuthNotYet    Auth = "not_yet_valid"
+	AuthAudience  Auth = "audience"
+	AuthClaims    Auth = "claims"
+	AuthTenant    Auth = "tenant"
+	AuthCSRF      Auth = "cross_origin"
+)
+
+// Reason says why a region was chosen.
+type Reason string
+
+// Reasons, in the order in which they are asked.
+const (
+	ReasonPin     Reason = "pin"     // the route names the region
+	ReasonLearnt  Reason = "learnt"  // a region corrected this POP with a 421
+	ReasonClaim   Reason = "claim"   // the session names it
+	ReasonCountry Reason = "country" // the client's country is the region's
+	ReasonPOP     Reason = "pop"     // it is the region nearest to this POP
+)
+
+// Outcome says how a request ended, for metrics and logs.
+type Outcome string
+
+// Outcomes. They are a small fixed set, since they label metrics.
+const (
+	OutcomeAnswered        Outcome = "answered"
+	OutcomeRefused         Outcome = "refused"            // junk, by edge_guard
+	OutcomeUnauthenticated Outcome = "unauthenticated"    // 401, or 302 to the login
+	OutcomeForbidden       Outcome = "forbidden"          // 403
+	OutcomeUnavailable     Outcome = "region_unavailable" // nothing was sent
+	OutcomeFailed          Outcome = "region_failed"      // sent, the answer never came
+	OutcomeTimeout         Outcome = "region_timeout"     // sent, no answer in time
+	OutcomeClientGone      Outcome = "client_gone"
+	OutcomeError           Outcome = "error"
+)
+
+// Decision is what was decided about one request. Handlers run one after the
+// other, so it needs no lock; whoever works beside them must copy what it needs.
+type Decision struct {
+	// RequestID names the request on both sides.
+	RequestID string
+	// POP is this point of presence.
+	POP string
+	// ClientTraceID is the trace id that an untrusted client sent, for the log
+	// only: it never becomes ours.
+	ClientTraceID string
+
+	// Auth, and whom the session speaks for. Identity is the zero value unless
+	// the session held.
+	Auth     Auth
+	Identity handoff.Identity
+	// SessionKey tells two sessions apart: the hash of the verified token. It is
+	// zero without one.
+	SessionKey [sha256.Size]byte
+	// ClaimedHome is the region that the session's claims name. Empty: none.
+	ClaimedHome string
+	// ForwardSession lets the session's token travel to the region.
+	ForwardSession bool
+
+	// Home is the region chosen, for Reason. Empty: no handler asked.
+	Home   string
+	Reason Reason
+	// Rewritten is the path and query that the region is asked for, where it is
+	// another than the client's.
+	Rewritten string
+	// Retarget gives the path and query for another region, so that a replay asks
+	// for the right one. Nil: the path is the same everywhere.
+	Retarget func(region string) string
+
+	// ShortCircuit names what answered in place of the region, if anything did.
+	ShortCircuit string
+	// Outcome is set by whoever knows; empty means that it is read off the status.
+	Outcome Outcome
+	// Problem is the name of the problem that was answered.
+	Problem string
+	// Replayed is set when a 421 was replayed.
+	Replayed bool
+	// CacheStatus is our member of Cache-Status (RFC 9211). Empty: no cache asked.
+	CacheStatus string
+
+	// TraceID is set where the request is traced.
+	TraceID string
+
+	w            *writer
+	status       int
+	serverTiming bool
+	stages       [8]stage
+	nstages      int
+	began        time.Time
+	guardDone    time.Time
+}
+
+type stage struct {
+	name     string
+	duration time.Duration
+}
+
+// varKey keeps the decision among the request's variables: a look-up there
+// costs less than another context, and needs no copy of the request.
+const varKey = "edge.decision"
+
+// Of gives the request's decision, nil when edge_guard has not seen the request.
+func Of(ctx context.Context) *Decision {
+	d, _ := caddyhttp.GetVar(ctx, varKey).(*Decision)
+	return d
+}
+
+// From is [Of] for handlers, which cannot work without: it fails with a message
+// that says what to put into the configuration.
+func From(r *http.Request) (*Decision, error) {
+	if d := Of(r.Context()); d != nil {
+		return d, nil
+	}
+	return nil, caddyhttp.Error(http.StatusInternalServerError, errNoGuard)
+}
+
+// Region records the home region and why it was chosen.
+func (d *Decision) Region(home string, why Reason) { d.Home, d.Reason = home, why }
+
+// Stage is one step of the edge's own work, with its span where the request is
+// traced. Begin it with [Decision.Stage].
+type Stage struct {
+	d     *Decision
+	name  string
+	began time.Time
+	span  spanEnder
+}
+
+// Stage begins the step that name, a span name of package handoff, stands for.
+// Call End before the next handler is called: a stage is the edge's own time.
+func (d *Decision) Stage(ctx context.Context, name string) Stage {
+	return Stage{d: d, name: name, began: time.Now(), span: startSpan(ctx, name)}
+}
+
+// End closes the stage and its span.
+func (s Stage) End() {
+	if s.d.nstages < len(s.d.stages) {
+		s.d.stages[s.d.nstages] = stage{s.name, time.Since(s.began)}
+		s.d.nstages++
+	}
+	if s.span != nil {
+		s.span.End()
+	}
+}
+
+// Stamp records a step whose duration somebody else measured.
+func (d *Decision) Stamp(name string, took time.Duration) {
+	if d.nstages < len(d.stages) {
+		d.stages[d.nstages] = stage{name, took}
+		d.nstages++
+	}
+}
+
+// GuardDone marks the end of edge_guard's own work.
+func (d *Decision) GuardDone() {
+	d.guardDone = time.Now()
+	d.Stamp(handoff.SpanGuard, d.guardDone.Sub(d.began))
+}
+
+// placeholder answers for {edge.…}.
+func (d *Decision) placeholder(key string) (any, bool) {
+	switch key {
+	case "edge.request_id":
+		return d.RequestID, true
+	case "edge.tenant":
+		return d.Identity.Tenant, true
+	case "edge.region":
+		return d.Home, true
+	case "edge.pop":
+		return d.POP, true
+	case "edge.auth":
+		return string(d.Auth), true
+	case "edge.cache":
+		return d.CacheStatus, true
+	}
+	return nil, false
+}
+
+// replacer gives the request's placeholders.
+func replacer(r *http.Request) *caddy.Replacer {
+	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	return repl
+}

@@ -1,0 +1,91 @@
+package decision
+
+import (
+	"errors"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/gatehouse-edge/gatehouse/handoff"
+)
+
+// MarshalLogObject writes the decision's fields into the access-log line, which
+// so becomes the one wide event about the request.
+func (d *Decision) MarshalLogObject(e zapcore.ObjectEncoder) error {
+	e.AddString(handoff.FieldRequestID, d.RequestID)
+	e.AddString(handoff.FieldPOP, d.POP)
+	e.AddString(handoff.FieldOutcome, string(d.Outcome))
+	for _, row := range []struct{ field, value string }{
+		{handoff.FieldTraceID, d.TraceID},
+		{handoff.FieldClientTraceID, d.ClientTraceID},
+		{handoff.FieldAuth, string(d.Auth)},
+		{handoff.FieldTenant, d.Identity.Tenant},
+		{handoff.FieldUser, d.Identity.Subject},
+		{handoff.FieldRegion, d.Home},
+		{handoff.FieldRegionReason, string(d.Reason)},
+		{handoff.FieldRewrite, d.Rewritten},
+		{handoff.FieldShortCircuit, d.ShortCircuit},
+		{handoff.FieldReason, d.Problem},
+	} {
+		if row.value != "" {
+			e.AddString(row.field, row.value)
+		}
+	}
+	if d.Replayed {
+		e.AddBool(handoff.FieldReplayed, true)
+	}
+	for _, s := range d.stages[:d.nstages] {
+		e.AddDuration(s.name, s.duration)
+	}
+	return nil
+}
+
+// The collectors outlive a config: Caddy makes a new registry at every reload,
+// and a counter that starts again at zero is no counter. No label holds anything
+// that a client can choose.
+var (
+	requests = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    handoff.MetricsEdge + "request_duration_seconds",
+		Help:    "Time from the request's arrival at edge_guard to its end, by outcome and home region.",
+		Buckets: []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10},
+	}, []string{"outcome", "region"})
+	auths = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: handoff.MetricsEdge + "auth_total",
+		Help: "Session checks by result.",
+	}, []string{"result"})
+	problems = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: handoff.MetricsEdge + "problems_total",
+		Help: "Problems answered by the edge, by name.",
+	}, []string{"problem"})
+	replays = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: handoff.MetricsEdge + "replays_total",
+		Help: "Requests replayed after a 421, by the region they were replayed to.",
+	}, []string{"region"})
+)
+
+// Register puts the metrics into the registry of this config.
+func Register(ctx caddy.Context) error {
+	for _, c := range []prometheus.Collector{requests, auths, problems, replays} {
+		var already prometheus.AlreadyRegisteredError
+		if err := ctx.GetMetricsRegistry().Register(c); err != nil && !errors.As(err, &already) {
+			return err
+		}
+	}
+	return nil
+}
+
+// count adds the request to the metrics.
+func (d *Decision) count(took time.Duration) {
+	requests.WithLabelValues(string(d.Outcome), d.Home).Observe(took.Seconds())
+	if d.Auth != AuthNone {
+		auths.WithLabelValues(string(d.Auth)).Inc()
+	}
+	if d.Problem != "" {
+		problems.WithLabelValues(d.Problem).Inc()
+	}
+	if d.Replayed {
+		replays.WithLabelValues(d.Home).Inc()
+	}
+}

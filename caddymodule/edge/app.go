@@ -1,0 +1,222 @@
+// Package edge is the app behind the edge directives: this point of presence,
+// the regions it knows, the keys it signs with and the issuers it believes.
+package edge
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/handoff"
+)
+
+// DefaultSessionCookie is the one cookie that is read as a session. Its prefix
+// makes browsers refuse it unless it is Secure, host-only and for every path
+// (RFC 6265bis, section 4.1.3.2).
+const DefaultSessionCookie = "__Host-session"
+
+// App is the edge app. There is one per Caddy: a POP is a process.
+type App struct {
+	// POP is the name of this point of presence: a-z, 0-9 and '-'. Required. It
+	// is the issuer of the assertions that this POP signs.
+	POP string `json:"pop,omitempty"`
+
+	// DefaultRegion is the region for a request that nothing else decides,
+	// usually the nearest. Required.
+	DefaultRegion string `json:"default_region,omitempty"`
+
+	// Regions are the regions that this POP can send a request to. At least one.
+	Regions []*Region `json:"regions,omitempty"`
+
+	// Assertion says which keys sign what this POP asserts to a region. Required.
+	Assertion *Assertion `json:"assertion,omitempty"`
+
+	// Issuers are those whose sessions are believed. None: no session is.
+	Issuers []*Issuer `json:"issuers,omitempty"`
+
+	// SessionCookie is the name of the session's cookie, at the edge and in the
+	// regions. Default: "__Host-session".
+	SessionCookie string `json:"session_cookie,omitempty"`
+
+	logger *zap.Logger
+	shared sharing
+
+	load    sync.Once
+	loadErr error
+	keys    *signing
+}
+
+// Region is a place where the regional service runs beside its database.
+type Region struct {
+	// Name is what the region is called in claims, headers and the Caddyfile:
+	// a-z, 0-9 and '-'. Required, and unique.
+	Name string `json:"name"`
+
+	// Upstreams are the addresses to dial, host:port or unix//path. At least one.
+	Upstreams []string `json:"upstreams,omitempty"`
+
+	// PublicName stands for the region in paths, as in /eu/app. Default: Name.
+	PublicName string `json:"public_name,omitempty"`
+
+	// Countries are those whose visitors belong here while nothing better is
+	// known: ISO 3166-1 alpha-2 codes in upper case. Default: none.
+	Countries []string `json:"countries,omitempty"`
+}
+
+// CaddyModule returns the module's information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "edge", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision sets defaults and refuses what cannot work. It reads no key: a
+// configuration can be validated on a machine that has none.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.logger = ctx.Logger()
+	if a.SessionCookie == "" {
+		a.SessionCookie = DefaultSessionCookie
+	}
+	for _, r := range a.Regions {
+		if r.PublicName == "" {
+			r.PublicName = r.Name
+		}
+	}
+	if err := a.check(); err != nil {
+		return fmt.Errorf("edge: %w", err)
+	}
+	for _, i := range a.Issuers {
+		if err := i.provision(a); err != nil {
+			return fmt.Errorf("edge: issuer %q: %w", i.Name, err)
+		}
+	}
+	return decision.Register(ctx)
+}
+
+// check finds every fault of the configuration that can be known before it runs.
+func (a *App) check() error {
+	if !handoff.ValidRegion(a.POP) {
+		return fmt.Errorf("pop %q: a POP's name has 1 to 63 characters of a-z, 0-9 and '-'", a.POP)
+	}
+	if len(a.Regions) == 0 {
+		return fmt.Errorf("no region: name at least one with its upstreams")
+	}
+	names, publicNames, countries := map[string]bool{}, map[string]bool{}, map[string]string{}
+	for _, r := range a.Regions {
+		switch {
+		case !handoff.ValidRegion(r.Name):
+			return fmt.Errorf("region %q: a region's name has 1 to 63 characters of a-z, 0-9 and '-'", r.Name)
+		case !handoff.ValidRegion(r.PublicName):
+			return fmt.Errorf("region %s: public_name %q: it has 1 to 63 characters of a-z, 0-9 and '-'", r.Name, r.PublicName)
+		case names[r.Name]:
+			return fmt.Errorf("region %s stands twice", r.Name)
+		case publicNames[r.PublicName]:
+			return fmt.Errorf("region %s: public_name %q is another region's too", r.Name, r.PublicName)
+		case len(r.Upstreams) == 0:
+			return fmt.Errorf("region %s has no upstreams", r.Name)
+		}
+		names[r.Name], publicNames[r.PublicName] = true, true
+		for _, u := range r.Upstreams {
+			if address, err := caddy.ParseNetworkAddress(u); err != nil || address.PortRangeSize() > 1 || !address.IsUnixNetwork() && address.StartPort == 0 {
+				return fmt.Errorf("region %s: upstream %q is not host:port or unix//path", r.Name, u)
+			}
+		}
+		for _, c := range r.Countries {
+			if !validCountry(c) {
+				return fmt.Errorf("region %s: country %q is not an ISO 3166-1 alpha-2 code such as DE", r.Name, c)
+			}
+			if other := countries[c]; other != "" {
+				return fmt.Errorf("region %s: country %s belongs to region %s already", r.Name, c, other)
+			}
+			countries[c] = r.Name
+		}
+	}
+	if !names[a.DefaultRegion] {
+		return fmt.Errorf("default_region %q is not one of the regions", a.DefaultRegion)
+	}
+	if a.Assertion == nil {
+		return fmt.Errorf("no assertion: say which key signs, for example: assertion { key_file PATH }")
+	}
+	if err := a.Assertion.check(); err != nil {
+		return fmt.Errorf("assertion: %w", err)
+	}
+	return a.checkIssuers()
+}
+
+func validCountry(code string) bool {
+	return len(code) == 2 && 'A' <= code[0] && code[0] <= 'Z' && 'A' <= code[1] && code[1] <= 'Z'
+}
+
+// Start reads the keys. Caddy starts apps in no order, so a request can come
+// first: whoever comes first reads them, and a failure here undoes the load of
+// the configuration.
+func (a *App) Start() error {
+	if err := a.loaded(); err != nil {
+		return fmt.Errorf("edge: %w", err)
+	}
+	a.logger.Info("point of presence ready",
+		zap.String(handoff.FieldPOP, a.POP),
+		zap.Int("regions", len(a.Regions)), zap.Int("issuers", len(a.Issuers)))
+	return nil
+}
+
+// loaded reads the keys once.
+func (a *App) loaded() error {
+	a.load.Do(func() {
+		if a.keys, a.loadErr = a.Assertion.load(); a.loadErr != nil {
+			a.loadErr = fmt.Errorf("assertion: %w", a.loadErr)
+			return
+		}
+		for _, i := range a.Issuers {
+			if err := i.load(); err != nil {
+				a.loadErr = fmt.Errorf("issuer %q: %w", i.Name, err)
+				return
+			}
+		}
+	})
+	return a.loadErr
+}
+
+// Stop has nothing to do: what outlives the configuration is released in Cleanup.
+func (a *App) Stop() error { return nil }
+
+// Cleanup releases what the configuration shared with its predecessor.
+func (a *App) Cleanup() error { return a.shared.release() }
+
+// Region gives the region of that name, nil when there is none.
+func (a *App) Region(name string) *Region {
+	for _, r := range a.Regions { // a handful: faster than a map
+		if r.Name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// RegionByPublicName gives the region that stands for itself in paths as name.
+func (a *App) RegionByPublicName(name string) *Region {
+	for _, r := range a.Regions {
+		if r.PublicName == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// RegionOfCountry gives the region that a country belongs to, nil when none is named.
+func (a *App) RegionOfCountry(code string) *Region {
+	for _, r := range a.Regions {
+		if slices.Contains(r.Countries, code) {
+			return r
+		}
+	}
+	return nil
+}
+
+var ( // interface guards
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

@@ -1,0 +1,291 @@
+package edge
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+)
+
+// ParseOption makes the app from the global option of the Caddyfile.
+func ParseOption(d *caddyfile.Dispenser, existing any) (any, error) {
+	if existing != nil {
+		return nil, d.Err("edge stands twice: a POP has one edge block")
+	}
+	a := new(App)
+	if err := a.UnmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "edge", Value: caddyconfig.JSON(a, nil)}, nil
+}
+
+// UnmarshalCaddyfile reads the global option:
+//
+//	edge {
+//		pop <name>
+//		default_region <region>
+//		region <name> {
+//			upstreams <address...>
+//			public_name <name>
+//			countries <code...>
+//		}
+//		assertion {
+//			key_file <path...>
+//			key_env <variable>
+//			secret_file <path>
+//			secret_env <variable>
+//		}
+//		issuer <iss> {
+//			jwks_url <url>
+//			key_file <path>
+//			secret_file <path>
+//			secret_env <variable>
+//			audience <aud>
+//			any_audience
+//			algorithms <alg...>
+//			leeway <duration>
+//		}
+//		session_cookie <name>
+//	}
+//
+// Placeholders are not read here; {$VARIABLE} is, as everywhere in a Caddyfile.
+func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // "edge"
+	if d.NextArg() {
+		return d.Errf("edge takes a block and no argument, got %q", d.Val())
+	}
+	whole, defaultRegion := *d, *d
+	for d.NextBlock(0) {
+		var err error
+		switch d.Val() {
+		case "pop":
+			err = One(d, &a.POP)
+		case "default_region":
+			err = One(d, &a.DefaultRegion)
+			defaultRegion = *d
+		case "region":
+			err = a.unmarshalRegion(d)
+		case "assertion":
+			err = a.unmarshalAssertion(d)
+		case "issuer":
+			err = a.unmarshalIssuer(d)
+		case "session_cookie":
+			err = One(d, &a.SessionCookie)
+		default:
+			err = Unknown(d, "edge", "pop", "default_region", "region", "assertion", "issuer", "session_cookie")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if a.DefaultRegion != "" && a.Region(a.DefaultRegion) == nil {
+		return defaultRegion.Errf("default_region %q is not one of the regions", a.DefaultRegion)
+	}
+	if err := a.check(); err != nil {
+		return whole.WrapErr(fmt.Errorf("edge: %w", err))
+	}
+	return nil
+}
+
+func (a *App) unmarshalRegion(d *caddyfile.Dispenser) error {
+	r := new(Region)
+	if err := One(d, &r.Name); err != nil {
+		return err
+	}
+	if a.Region(r.Name) != nil {
+		return d.Errf("region %s stands twice", r.Name)
+	}
+	where := *d
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		var err error
+		switch d.Val() {
+		case "upstreams":
+			err = Many(d, &r.Upstreams)
+		case "public_name":
+			err = One(d, &r.PublicName)
+		case "countries":
+			err = Many(d, &r.Countries)
+		default:
+			err = Unknown(d, "region", "upstreams", "public_name", "countries")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(r.Upstreams) == 0 {
+		return where.Errf("region %s has no upstreams", r.Name)
+	}
+	if r.PublicName == "" {
+		r.PublicName = r.Name
+	}
+	a.Regions = append(a.Regions, r)
+	return nil
+}
+
+func (a *App) unmarshalAssertion(d *caddyfile.Dispenser) error {
+	if a.Assertion != nil {
+		return d.Err("assertion stands twice")
+	}
+	a.Assertion = new(Assertion)
+	if d.NextArg() {
+		return d.Errf("assertion takes a block and no argument, got %q", d.Val())
+	}
+	where := *d
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		var err error
+		switch d.Val() {
+		case "key_file":
+			err = Many(d, &a.Assertion.KeyFiles)
+		case "key_env":
+			err = One(d, &a.Assertion.KeyEnv)
+		case "secret_file":
+			err = One(d, &a.Assertion.SecretFile)
+		case "secret_env":
+			err = One(d, &a.Assertion.SecretEnv)
+		default:
+			err = Unknown(d, "assertion", "key_file", "key_env", "secret_file", "secret_env")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := a.Assertion.check(); err != nil {
+		return where.WrapErr(fmt.Errorf("assertion: %w", err))
+	}
+	return nil
+}
+
+func (a *App) unmarshalIssuer(d *caddyfile.Dispenser) error {
+	i := new(Issuer)
+	if err := One(d, &i.Name); err != nil {
+		return err
+	}
+	if a.Issuer(i.Name) != nil {
+		return d.Errf("issuer %q stands twice", i.Name)
+	}
+	where := *d
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		var err error
+		switch d.Val() {
+		case "jwks_url":
+			err = One(d, &i.JWKSURL)
+		case "key_file":
+			err = One(d, &i.KeyFile)
+		case "secret_file":
+			err = One(d, &i.SecretFile)
+		case "secret_env":
+			err = One(d, &i.SecretEnv)
+		case "audience":
+			err = One(d, &i.Audience)
+		case "any_audience":
+			i.AnyAudience = true
+			err = None(d)
+		case "algorithms":
+			err = Many(d, &i.Algorithms)
+		case "leeway":
+			err = Duration(d, &i.Leeway)
+		default:
+			err = Unknown(d, "issuer", "jwks_url", "key_file", "secret_file", "secret_env", "audience", "any_audience", "algorithms", "leeway")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := i.check(); err != nil {
+		return where.WrapErr(fmt.Errorf("issuer %q: %w", i.Name, err))
+	}
+	a.Issuers = append(a.Issuers, i)
+	return nil
+}
+
+// One reads the one argument that the option at hand takes. An option that
+// stands twice is an error: the second would silently win.
+func One(d *caddyfile.Dispenser, into *string) error {
+	option := d.Val()
+	if *into != "" {
+		return d.Errf("%s stands twice", option)
+	}
+	if !d.NextArg() || d.Val() == "" {
+		return d.Errf("%s needs a value", option)
+	}
+	*into = d.Val()
+	if d.NextArg() {
+		return d.Errf("%s takes one value, got %q too", option, d.Val())
+	}
+	return nil
+}
+
+// Many reads one argument or more.
+func Many(d *caddyfile.Dispenser, into *[]string) error {
+	option := d.Val()
+	values := d.RemainingArgs()
+	if len(values) == 0 {
+		return d.Errf("%s needs at least one value", option)
+	}
+	*into = append(*into, values...)
+	return nil
+}
+
+// None refuses an argument.
+func None(d *caddyfile.Dispenser) error {
+	option := d.Val()
+	if d.NextArg() {
+		return d.Errf("%s takes no value, got %q", option, d.Val())
+	}
+	return nil
+}
+
+// Duration reads a positive duration such as 10s.
+func Duration(d *caddyfile.Dispenser, into *caddy.Duration) error {
+	option := d.Val()
+	var text string
+	if err := One(d, &text); err != nil {
+		return err
+	}
+	value, err := caddy.ParseDuration(text)
+	if err != nil || value <= 0 {
+		return d.Errf("%s: %q is not a positive duration such as 10s", option, text)
+	}
+	*into = caddy.Duration(value)
+	return nil
+}
+
+// Unknown is the error for an option that block does not have, with the one
+// that was probably meant.
+func Unknown(d *caddyfile.Dispenser, block string, allowed ...string) error {
+	hint := "; allowed: " + strings.Join(allowed, ", ")
+	for _, candidate := range allowed {
+		if distance(d.Val(), candidate) <= 2 {
+			hint = fmt.Sprintf("; did you mean %q?", candidate)
+			break
+		}
+	}
+	return d.Errf("%s: unknown option %q%s", block, d.Val(), hint)
+}
+
+// distance is the edit distance of two short words.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			above := row[j+1]
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			row[j+1] = min(cost, above+1, row[j]+1)
+			diagonal = above
+		}
+	}
+	return row[len(b)]
+}
+
+var _ caddyfile.Unmarshaler = (*App)(nil)

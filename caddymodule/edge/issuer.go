@@ -1,0 +1,152 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/gatehouse-edge/gatehouse/handoff/jwks"
+)
+
+// Issuer is somebody whose sessions are believed.
+type Issuer struct {
+	// Name is the exact iss of its tokens. Required.
+	Name string `json:"name"`
+
+	// Audience must be among a token's aud. Required, unless AnyAudience.
+	Audience string `json:"audience,omitempty"`
+
+	// AnyAudience accepts tokens that were made for somebody else. Default: false.
+	AnyAudience bool `json:"any_audience,omitempty"`
+
+	// JWKSURL is where its key set is published: https, or http on a loopback
+	// address. One of JWKSURL, KeyFile, SecretFile and SecretEnv is required.
+	JWKSURL string `json:"jwks_url,omitempty"`
+
+	// KeyFile is a file with its public keys, a JWKS or PEM.
+	KeyFile string `json:"key_file,omitempty"`
+
+	// SecretFile and SecretEnv name a shared secret of at least 32 bytes (HS256).
+	SecretFile string `json:"secret_file,omitempty"`
+	SecretEnv  string `json:"secret_env,omitempty"`
+
+	// Algorithms narrows what the issuer may sign with: EdDSA, ES256, ES384,
+	// RS256, PS256, HS256. Default: whatever its keys are for, HS256 only with a
+	// secret.
+	Algorithms []string `json:"algorithms,omitempty"`
+
+	// Leeway is how far its clock may differ. Default: 30s.
+	Leeway caddy.Duration `json:"leeway,omitempty"`
+
+	remote *jwks.Remote
+	static *jwks.Set
+}
+
+// DefaultIssuerLeeway is the clock skew allowed to an issuer of sessions.
+const DefaultIssuerLeeway = 30 * time.Second
+
+func (a *App) checkIssuers() error {
+	seen := map[string]bool{}
+	for _, i := range a.Issuers {
+		if i.Name == "" {
+			return errors.New("an issuer has no name: give the exact iss of its tokens")
+		}
+		if seen[i.Name] {
+			return fmt.Errorf("issuer %q stands twice", i.Name)
+		}
+		seen[i.Name] = true
+		if err := i.check(); err != nil {
+			return fmt.Errorf("issuer %q: %w", i.Name, err)
+		}
+	}
+	return nil
+}
+
+func (i *Issuer) check() error {
+	sources := 0
+	for _, s := range []string{i.JWKSURL, i.KeyFile, i.SecretFile, i.SecretEnv} {
+		if s != "" {
+			sources++
+		}
+	}
+	switch {
+	case sources != 1:
+		return fmt.Errorf("its keys come from one place, %d are given: jwks_url, key_file, secret_file or secret_env", sources)
+	case i.Audience == "" && !i.AnyAudience:
+		return errors.New("no audience: name it, or write any_audience")
+	case i.Audience != "" && i.AnyAudience:
+		return errors.New("audience and any_audience exclude each other")
+	case i.Leeway < 0:
+		return errors.New("leeway is negative")
+	}
+	for _, algorithm := range i.Algorithms {
+		if !jwks.Supported(algorithm) {
+			return fmt.Errorf("algorithm %q: EdDSA, ES256, ES384, RS256, PS256 and HS256 are known", algorithm)
+		}
+		if secret := i.SecretFile != "" || i.SecretEnv != ""; secret != (algorithm == "HS256") {
+			return fmt.Errorf("algorithm %q does not go with its keys: HS256 takes a secret, and a secret takes nothing else", algorithm)
+		}
+	}
+	if i.JWKSURL != "" {
+		return jwks.CheckURL(i.JWKSURL)
+	}
+	return nil
+}
+
+// provision sets the defaults, and takes over the key set that the config before
+// this one had fetched.
+func (i *Issuer) provision(a *App) error {
+	if i.Leeway == 0 {
+		i.Leeway = caddy.Duration(DefaultIssuerLeeway)
+	}
+	if i.JWKSURL == "" {
+		return nil
+	}
+	remote, err := Shared(a, "jwks "+i.JWKSURL, func() (*jwks.Remote, error) {
+		return &jwks.Remote{URL: i.JWKSURL}, nil
+	})
+	i.remote = remote
+	return err
+}
+
+// load reads keys from where they can be read at once.
+func (i *Issuer) load() error {
+	var err error
+	switch {
+	case i.KeyFile != "":
+		i.static, err = readKeySet(i.KeyFile)
+	case i.SecretFile != "" || i.SecretEnv != "":
+		var secret []byte
+		if secret, err = readSecret(i.SecretFile, i.SecretEnv); err == nil {
+			i.static, err = jwks.Secret(secret)
+		}
+	}
+	return err
+}
+
+// Issuer gives the issuer whose iss is exactly name, nil when there is none.
+func (a *App) Issuer(name string) *Issuer {
+	for _, i := range a.Issuers {
+		if i.Name == name {
+			return i
+		}
+	}
+	return nil
+}
+
+// Key gives the issuer's key of that id, within a time that a request can wait.
+// found is false when the issuer has no such key; an error means that this
+// cannot be known now.
+func (a *App) Key(ctx context.Context, i *Issuer, id string) (key jwks.Key, found bool, err error) {
+	if err := a.loaded(); err != nil {
+		return jwks.Key{}, false, err
+	}
+	if i.remote != nil {
+		return i.remote.Find(ctx, id)
+	}
+	key, found = i.static.Find(id)
+	return key, found, nil
+}
