@@ -6,12 +6,28 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/gatehouse-edge/gatehouse/handoff/jwks"
 )
+
+// AssertionType is the typ of an assertion's header. It keeps a session token
+// from being taken for an assertion, and the other way round, where both are
+// signed with one secret (RFC 8725, sections 3.11 and 3.12).
+const AssertionType = "edge-assertion+jwt"
+
+// AssertionMaxBytes bounds an assertion: one that is bound to a target of 8,000
+// octets (RFC 9110, section 4.1) still fits. [Signer.Sign] makes none that is
+// larger, and [Verifier.Verify] reads none.
+const AssertionMaxBytes = 16 << 10
+
+// ErrAssertionTooLarge says that the target, or the roles, are too long to be
+// asserted. Nothing was sent; the client should get 414.
+var ErrAssertionTooLarge = errors.New("assertion is too large")
 
 // Times of an assertion.
 const (
@@ -92,6 +108,7 @@ type Signer struct {
 	method jwt.SigningMethod
 	secret any
 	public jwks.Key
+	header string // of every token: it depends on the key alone
 }
 
 // NewSigner signs with an Ed25519 key (alg EdDSA). The key's id is its
@@ -101,36 +118,54 @@ func NewSigner(key ed25519.PrivateKey) (*Signer, error) {
 		return nil, fmt.Errorf("an Ed25519 private key has %d bytes, this one %d", ed25519.PrivateKeySize, len(key))
 	}
 	public := key.Public().(ed25519.PublicKey)
-	return &Signer{
-		method: jwt.SigningMethodEdDSA, secret: key,
-		public: jwks.Key{ID: jwks.Thumbprint(public), Algorithm: "EdDSA", Material: public},
-	}, nil
+	id := jwks.Thumbprint(public)
+	return newSigner(jwt.SigningMethodEdDSA, slices.Clone(key), jwks.Key{ID: id, Algorithm: "EdDSA", Material: public})
 }
 
 // NewSecretSigner signs with a secret of at least 32 bytes that edge and region
 // share (alg HS256). Whoever can verify can then also sign: prefer [NewSigner].
 func NewSecretSigner(secret []byte) (*Signer, error) {
-	if _, err := jwks.Secret(secret); err != nil {
+	secret = slices.Clone(secret)
+	set, err := jwks.Secret(secret)
+	if err != nil {
 		return nil, err
 	}
-	return &Signer{method: jwt.SigningMethodHS256, secret: secret, public: jwks.Key{Algorithm: "HS256", Material: secret}}, nil
+	return newSigner(jwt.SigningMethodHS256, secret, set.Keys()[0])
+}
+
+func newSigner(method jwt.SigningMethod, secret any, public jwks.Key) (*Signer, error) {
+	header, err := json.Marshal(struct {
+		Algorithm string `json:"alg"`
+		Type      string `json:"typ"`
+		KeyID     string `json:"kid,omitempty"`
+	}{method.Alg(), AssertionType, public.ID})
+	if err != nil {
+		return nil, err
+	}
+	return &Signer{method: method, secret: secret, public: public, header: base64.RawURLEncoding.EncodeToString(header)}, nil
 }
 
 // Key is what verifies: to publish, unless it is a secret.
 func (s *Signer) Key() jwks.Key { return s.public }
 
-// Sign makes the compact token.
+// Sign makes the compact token (RFC 7515, section 7.1). It refuses claims that
+// a region would refuse whatever the request.
 func (s *Signer) Sign(c *Claims) (string, error) {
-	if c.POP == "" || c.Issuer == "" || c.Home == "" || len(c.Audience) != 1 {
-		return "", errors.New("sign assertion: iss, pop, home and one aud are required")
+	if err := c.wellFormed(); err != nil {
+		return "", fmt.Errorf("sign assertion: %w", err)
 	}
-	token := jwt.NewWithClaims(s.method, c)
-	if s.public.ID != "" {
-		token.Header["kid"] = s.public.ID
-	}
-	signed, err := token.SignedString(s.secret)
+	claims, err := json.Marshal(c)
 	if err != nil {
 		return "", fmt.Errorf("sign assertion: %w", err)
+	}
+	signed := s.header + "." + base64.RawURLEncoding.EncodeToString(claims)
+	signature, err := s.method.Sign(signed, s.secret)
+	if err != nil {
+		return "", fmt.Errorf("sign assertion: %w", err)
+	}
+	signed += "." + base64.RawURLEncoding.EncodeToString(signature)
+	if len(signed) > AssertionMaxBytes {
+		return "", fmt.Errorf("%w: %d bytes, at most %d are read", ErrAssertionTooLarge, len(signed), AssertionMaxBytes)
 	}
 	return signed, nil
 }

@@ -1,9 +1,6 @@
 package handoff
 
-import (
-	"net/http"
-	"strings"
-)
+import "net/http"
 
 // Names of the headers that cross the boundary. They are in Go's canonical
 // form; on the wire their case does not matter (RFC 9110, section 5.1).
@@ -39,51 +36,54 @@ const JWKSPath = "/.well-known/edge-jwks.json"
 // signs: the only path that a region answers without an assertion.
 const SessionJWKSPath = "/.well-known/jwks.json"
 
-// protected holds the folded names (see fold) that only the edge may set.
-var protected = map[string]bool{
-	"x-request-id": true, "x-tenant-id": true, "x-home-region": true,
-	"traceparent": true, "tracestate": true, "baggage": true,
-}
+// protected holds the names that only the edge may set, in lower case.
+var protected = [...]string{"x-request-id", "x-tenant-id", "x-home-region", "traceparent", "tracestate", "baggage"}
 
 // protectedPrefix is reserved whole, so that a header which a later version
 // introduces is already out of a client's reach.
 const protectedPrefix = "x-edge-"
 
 // Protected reports whether only the edge may set the header name, in any
-// spelling: X_Tenant_Id and X.Tenant.Id are the same name to servers that map
-// header names to variables (CGI, RFC 3875, section 4.1.18).
+// spelling. X_Tenant_Id, X.Tenant.Id and X~Tenant~Id are all the same name to
+// servers that map header names to variables (CGI, RFC 3875, section 4.1.18):
+// letters are compared without their case, and whatever is neither letter nor
+// digit counts as '-'.
+//
+// It allocates nothing: the guard asks for every header of every request.
 func Protected(name string) bool {
-	if !maybeProtected(name) {
-		return false
-	}
-	folded := fold(name)
-	return protected[folded] || strings.HasPrefix(folded, protectedPrefix)
-}
-
-// maybeProtected rules most names out by their first letter, without an
-// allocation: the guard asks for every header of every request.
-func maybeProtected(name string) bool {
-	if name == "" {
-		return false
-	}
-	switch name[0] {
-	case 'x', 'X', 't', 'T', 'b', 'B':
+	if len(name) > len(protectedPrefix) && spells(name[:len(protectedPrefix)], protectedPrefix) {
 		return true
+	}
+	for _, p := range protected {
+		if spells(name, p) {
+			return true
+		}
 	}
 	return false
 }
 
-// fold lowers the letters of name and turns '_' and '.' into '-'.
-func fold(name string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '_' || r == '.':
-			return '-'
-		case 'A' <= r && r <= 'Z':
-			return r + ('a' - 'A')
+// spells reports whether name is a spelling of want.
+func spells(name, want string) bool {
+	if len(name) != len(want) {
+		return false
+	}
+	for i := range len(name) {
+		if fold(name[i]) != want[i] {
+			return false
 		}
-		return r
-	}, name)
+	}
+	return true
+}
+
+// fold lowers a letter, keeps a digit, and turns all else into '-'.
+func fold(c byte) byte {
+	switch {
+	case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
+		return c
+	case 'A' <= c && c <= 'Z':
+		return c + ('a' - 'A')
+	}
+	return '-'
 }
 
 // Unsafe reports whether method may change something: any but the safe methods

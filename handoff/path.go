@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 )
 
 // Errors of [CheckPath], one for each way in which two programs could read the
@@ -15,33 +16,42 @@ var (
 	ErrPathBackslash   = errors.New("the path holds a backslash")
 	ErrPathEncoded     = errors.New("the path holds an encoded slash, backslash, dot or control character, or is encoded twice")
 	ErrPathParameter   = errors.New("the path holds a path parameter (';')")
-	ErrPathByte        = errors.New("the path holds a control character or a byte that is not UTF-8")
+	ErrPathFragment    = errors.New("the request target holds a fragment ('#')")
+	ErrPathByte        = errors.New("the request target holds a control character, a space or a byte that is not UTF-8")
 )
 
 // CheckPath refuses a path that two programs could read differently. It is
 // the one rule for both sides: the edge applies it before it matches a route,
-// the region before it looks for a handler. target is the path as it was sent:
-// not decoded, a query is allowed and not looked at.
+// the region before it looks for a handler. target is the path as it was sent,
+// not decoded, with or without a query.
 //
 // Refused are, anywhere in the path:
 //
 //   - an empty segment: "//" (some servers merge slashes, some do not);
-//   - a segment "." or ".." (RFC 3986, section 5.2.4), also when it is encoded
-//     or followed by a parameter;
+//   - a segment "." or ".." (RFC 3986, section 5.2.4);
 //   - a backslash (WHATWG URL reads it as a slash);
 //   - an encoded slash, backslash, dot or control character: %2f %5c %2e
 //     %00–%1f %7f, in any case of the digits;
-//   - an encoded percent sign before two hexadecimal digits (%252f): a program
-//     that decodes twice would see one of the others;
+//   - a '%' that begins no escape, and one that still does after the path was
+//     decoded (%252f, %25%32%66): a program that decodes twice would see one of
+//     the others;
 //   - ';', plain or encoded: some servers cut a segment there;
-//   - a raw control character, a space, DEL, or bytes that are not UTF-8 once
-//     decoded.
+//   - what is not UTF-8 once decoded (an overlong %c0%af is a slash to some).
 //
-// Everything else is left to the router, with the bytes as they came.
+// And anywhere in the target, the query too: a raw '#' (some servers cut there,
+// some do not), a raw control character, space or DEL, or bytes that are not
+// UTF-8. The query is otherwise not looked at.
+//
+// Everything else is left to the router, with the bytes as they came. An
+// encoded '?' or '#' (%3f, %23) is data: whoever reads the path splits the
+// target first and decodes then.
 func CheckPath(target string) error {
-	path, _, _ := strings.Cut(target, "?")
+	path, query, _ := strings.Cut(target, "?")
 	if path == "" || path[0] != '/' {
 		return ErrPathForm
+	}
+	if err := checkBytes(query); err != nil {
+		return err
 	}
 	if plainPath(path) {
 		return nil
@@ -66,10 +76,11 @@ func plainPath(path string) bool {
 }
 
 func checkOddPath(path string) error {
+	if err := checkBytes(path); err != nil {
+		return err
+	}
 	for i := 0; i < len(path); i++ {
 		switch c := path[i]; {
-		case c <= ' ' || c == 0x7f:
-			return ErrPathByte
 		case c == '\\':
 			return ErrPathBackslash
 		case c == ';':
@@ -77,19 +88,8 @@ func checkOddPath(path string) error {
 		case c == '/' && i > 0 && path[i-1] == '/':
 			return ErrPathDoubleSlash
 		case c == '%':
-			decoded, ok := unhexPair(path[i+1:])
-			if !ok {
-				return ErrPathEncoded
-			}
-			switch {
-			case decoded == ';':
-				return ErrPathParameter
-			case decoded == '/' || decoded == '\\' || decoded == '.' || decoded < ' ' || decoded == 0x7f:
-				return ErrPathEncoded
-			case decoded == '%':
-				if _, twice := unhexPair(path[i+3:]); twice {
-					return ErrPathEncoded
-				}
+			if err := checkEscape(path[i+1:]); err != nil {
+				return err
 			}
 		}
 	}
@@ -98,8 +98,54 @@ func checkOddPath(path string) error {
 			return ErrPathDotSegment
 		}
 	}
-	if decoded, err := url.PathUnescape(path); err != nil || strings.ToValidUTF8(decoded, "") != decoded {
+	return checkDecoded(path)
+}
+
+// checkBytes refuses what no target may hold as it is.
+func checkBytes(s string) error {
+	ascii := true
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c <= ' ' || c == 0x7f:
+			return ErrPathByte
+		case c == '#':
+			return ErrPathFragment
+		case c >= utf8.RuneSelf:
+			ascii = false
+		}
+	}
+	if !ascii && !utf8.ValidString(s) {
 		return ErrPathByte
+	}
+	return nil
+}
+
+// checkEscape judges the two digits after a '%'.
+func checkEscape(digits string) error {
+	c, ok := unhexPair(digits)
+	switch {
+	case ok && c == ';':
+		return ErrPathParameter
+	case !ok, c == '/', c == '\\', c == '.', c < ' ', c == 0x7f:
+		return ErrPathEncoded
+	}
+	return nil
+}
+
+// checkDecoded looks at the path as a program sees it that decodes it, and
+// refuses what a second decoding would change.
+func checkDecoded(path string) error {
+	if strings.IndexByte(path, '%') < 0 {
+		return nil
+	}
+	decoded, err := url.PathUnescape(path)
+	if err != nil || !utf8.ValidString(decoded) {
+		return ErrPathByte
+	}
+	for i := strings.IndexByte(decoded, '%'); i >= 0 && i < len(decoded); i++ {
+		if _, escape := unhexPair(decoded[i+1:]); escape && decoded[i] == '%' {
+			return ErrPathEncoded
+		}
 	}
 	return nil
 }

@@ -35,8 +35,8 @@ type RemoteKeys map[string]*jwks.Remote
 
 // AssertionKey implements [KeySource].
 func (r RemoteKeys) AssertionKey(ctx context.Context, pop, id string) (jwks.Key, bool, error) {
-	remote, ok := r[pop]
-	if !ok {
+	remote := r[pop]
+	if remote == nil {
 		return jwks.Key{}, false, nil
 	}
 	return remote.Find(ctx, id)
@@ -66,75 +66,92 @@ type Verifier struct {
 	Refused func(r *http.Request, err error)
 }
 
-// Verify checks everything a region may believe of r: the path rule, the
-// assertion's signature, audience and times, that the plain headers say what
-// the assertion says and, for an unsafe method, that it was made for this very
-// request.
+// Verify checks everything a region may believe of r but the path rule, which
+// needs no key (see [CheckPath]): the assertion's signature, audience and
+// times, that the plain headers say what the assertion says and, for an unsafe
+// method, that it was made for this very request.
+//
+// The errors are those of package strictjwt and of this one. Only
+// [strictjwt.ErrKeysAbsent] leaves the request undecided: it may be good, and
+// deserves 503 and not 401.
 func (v *Verifier) Verify(r *http.Request) (*Claims, error) {
 	raw, err := single(r.Header, HeaderAssertion)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if raw == "" {
+	case raw == "":
 		return nil, ErrNoAssertion
+	case v.Region == "":
+		return nil, fmt.Errorf("%w: the verifier has no Region", strictjwt.ErrAudience)
+	case v.Keys == nil:
+		return nil, fmt.Errorf("%w: the verifier has no Keys", strictjwt.ErrKeysAbsent)
 	}
-	leeway := v.Leeway
-	if leeway == 0 {
-		leeway = AssertionLeeway
-	}
-	var claims Claims
-	policy := strictjwt.Policy{Audience: v.Region, Leeway: leeway, MaxLife: AssertionLife, Now: v.Now}
-	_, err = strictjwt.Verify(raw, &claims, policy, func(pop string, h strictjwt.Header) (jwks.Key, error) {
-		key, found, err := v.Keys.AssertionKey(r.Context(), pop, h.KeyID)
-		switch {
-		case err != nil:
-			return key, fmt.Errorf("%w: %w", strictjwt.ErrKeysAbsent, err)
-		case !found:
-			return key, fmt.Errorf("%w: POP %q, kid %q", strictjwt.ErrKey, pop, h.KeyID)
-		}
-		return key, nil
-	})
-	if err != nil {
+	claims := new(Claims)
+	if _, err := strictjwt.Verify(raw, claims, v.policy(), v.find(r.Context())); err != nil {
 		return nil, err
 	}
 	if err := claims.wellFormed(); err != nil {
 		return nil, err
 	}
-	return &claims, claims.matches(r)
+	if err := claims.matches(r); err != nil {
+		return nil, err
+	}
+	return claims, nil
+}
+
+func (v *Verifier) policy() strictjwt.Policy {
+	leeway := v.Leeway
+	if leeway == 0 {
+		leeway = AssertionLeeway
+	}
+	return strictjwt.Policy{
+		MaxBytes: AssertionMaxBytes, Type: AssertionType, Audience: v.Region,
+		Leeway: leeway, MaxLife: AssertionLife, Now: v.Now,
+	}
+}
+
+// find looks for the key among those of the POP that the assertion names.
+func (v *Verifier) find(ctx context.Context) strictjwt.Find {
+	return func(pop string, h strictjwt.Header) (jwks.Key, error) {
+		key, found, err := v.Keys.AssertionKey(ctx, pop, h.KeyID)
+		switch {
+		case err != nil:
+			return key, fmt.Errorf("%w: %w", strictjwt.ErrKeysAbsent, err)
+		case !found:
+			return key, fmt.Errorf("%w: POP %.64q, kid %.64q", strictjwt.ErrKey, pop, h.KeyID)
+		}
+		return key, nil
+	}
 }
 
 // wellFormed checks what a signature does not.
 func (c *Claims) wellFormed() error {
 	switch {
+	case !ValidRegion(c.POP):
+		return fmt.Errorf("%w: pop is not a POP's name", strictjwt.ErrClaims)
 	case c.POP != c.Issuer:
 		return fmt.Errorf("%w: pop is not iss", strictjwt.ErrClaims)
-	case len(c.Audience) != 1:
-		return fmt.Errorf("%w: one aud is required", strictjwt.ErrClaims)
+	case len(c.Audience) != 1 || !ValidRegion(c.Audience[0]):
+		return fmt.Errorf("%w: aud is not the name of one region", strictjwt.ErrClaims)
 	case !ValidRegion(c.Home):
 		return fmt.Errorf("%w: home is not a region's name", strictjwt.ErrClaims)
 	case c.Tenant != "" && !ValidTenant(c.Tenant):
 		return fmt.Errorf("%w: tenant_id is not a tenant's name", strictjwt.ErrClaims)
 	case c.Subject != "" && c.SubjectIssuer == "":
 		return fmt.Errorf("%w: sub without sub_iss", strictjwt.ErrClaims)
+	case c.Identity().Anonymous() && (c.SubjectIssuer != "" || c.Session != "" || len(c.Roles) > 0):
+		return fmt.Errorf("%w: sub_iss, sid or roles of nobody", strictjwt.ErrClaims)
 	}
 	return nil
 }
 
 // matches holds the claims against the request that carried them.
 func (c *Claims) matches(r *http.Request) error {
-	for _, row := range []struct {
-		header, claim string
-	}{
-		{HeaderTenant, c.Tenant},
-		{HeaderHomeRegion, c.Home},
-	} {
-		value, err := single(r.Header, row.header)
-		if err != nil {
-			return err
-		}
-		if !same(value, row.claim) {
-			return fmt.Errorf("%w: %s", ErrMismatch, row.header)
-		}
+	if err := says(r.Header, HeaderTenant, c.Tenant); err != nil {
+		return err
+	}
+	if err := says(r.Header, HeaderHomeRegion, c.Home); err != nil {
+		return err
 	}
 	id, err := single(r.Header, HeaderRequestID)
 	if err != nil {
@@ -151,6 +168,18 @@ func (c *Claims) matches(r *http.Request) error {
 	}
 	if !same(c.RequestID, id) || !same(c.Method, r.Method) || !same(c.Path, r.RequestURI) {
 		return ErrUnbound
+	}
+	return nil
+}
+
+// says compares a header with its claim. Absent and empty are the same.
+func says(h http.Header, name, claim string) error {
+	value, err := single(h, name)
+	if err != nil {
+		return err
+	}
+	if !same(value, claim) {
+		return fmt.Errorf("%w: %s", ErrMismatch, name)
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"slices"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Limits on a key set.
@@ -25,7 +26,8 @@ const (
 	MaxBytes   = 256 << 10
 	MaxKeys    = 64
 	minRSABits = 2048
-	maxRSABits = 8192
+	maxRSABits = 8192 // a larger one costs more to verify than a refused request may
+	maxRSAExp  = 1<<31 - 1
 	minSecret  = 32
 )
 
@@ -82,31 +84,78 @@ func Supported(algorithm string) bool {
 // Set is the keys of one issuer. It is not changed once made.
 type Set struct{ keys []Key }
 
-// NewSet makes a set of keys. Two keys of one id are refused.
+// NewSet makes a set of keys. Refused are a key too weak or of a type that
+// cannot verify here, and two keys of one id, or without any: a token could not
+// say which it means.
 func NewSet(keys ...Key) (*Set, error) {
 	if len(keys) > MaxKeys {
 		return nil, fmt.Errorf("%d keys, at most %d are read", len(keys), MaxKeys)
 	}
 	seen := make(map[string]bool, len(keys))
 	for _, k := range keys {
-		if len(k.algorithms()) == 0 {
-			return nil, fmt.Errorf("key %q: %T is no key that can verify here", k.ID, k.Material)
+		if err := k.check(); err != nil {
+			return nil, fmt.Errorf("key %q: %w", k.ID, err)
 		}
 		if seen[k.ID] {
 			return nil, fmt.Errorf("key id %q stands twice", k.ID)
 		}
 		seen[k.ID] = true
 	}
-	return &Set{keys: keys}, nil
+	return &Set{keys: slices.Clone(keys)}, nil
+}
+
+// check refuses a key that must not or cannot verify.
+func (k Key) check() error {
+	switch material := k.Material.(type) {
+	case ed25519.PublicKey:
+		if len(material) != ed25519.PublicKeySize {
+			return fmt.Errorf("an Ed25519 public key has %d bytes, this one %d", ed25519.PublicKeySize, len(material))
+		}
+	case *rsa.PublicKey:
+		if err := checkRSA(material); err != nil {
+			return err
+		}
+	case *ecdsa.PublicKey:
+		if material == nil {
+			return errors.New("no EC key")
+		}
+	case []byte:
+		if len(material) < minSecret {
+			return fmt.Errorf("the secret has %d bytes, HS256 needs at least %d", len(material), minSecret)
+		}
+	}
+	if len(k.algorithms()) == 0 {
+		return fmt.Errorf("%T is no key that can verify here", k.Material)
+	}
+	if k.Algorithm != "" && !k.Allows(k.Algorithm) {
+		return fmt.Errorf("%q is no algorithm of %T", k.Algorithm, k.Material)
+	}
+	return nil
+}
+
+// checkRSA keeps to NIST SP 800-57 from below and to a bearable cost from above.
+// With an exponent of 1, any message would be its own signature.
+func checkRSA(key *rsa.PublicKey) error {
+	if key == nil || key.N == nil {
+		return errors.New("no RSA key")
+	}
+	if bits := key.N.BitLen(); bits < minRSABits || bits > maxRSABits {
+		return fmt.Errorf("an RSA key of %d bits, %d to %d are read", bits, minRSABits, maxRSABits)
+	}
+	if key.E < 3 || key.E > maxRSAExp || key.E%2 == 0 || key.N.Bit(0) == 0 {
+		return errors.New("n and e are not an RSA public key")
+	}
+	return nil
 }
 
 // Secret makes a set of one shared secret for HS256, of at least 32 bytes
 // (RFC 7518, section 3.2), which has no id.
 func Secret(secret []byte) (*Set, error) {
-	if len(secret) < minSecret {
-		return nil, fmt.Errorf("the secret has %d bytes, HS256 needs at least %d", len(secret), minSecret)
+	set, err := NewSet(Key{Algorithm: "HS256", Material: slices.Clone(secret)})
+	if err != nil {
+		return nil, errors.Unwrap(err) // it has no id to be named by
 	}
-	return NewSet(Key{Algorithm: "HS256", Material: secret})
+	return set, nil
 }
 
 // Len is the number of keys.
@@ -137,6 +186,12 @@ type document struct {
 	Keys []jwk `json:"keys"`
 }
 
+// rawDocument is read in place of document: a key with members of other types
+// than these must not take the others with it.
+type rawDocument struct {
+	Keys []jsontext.Value `json:"keys"`
+}
+
 type jwk struct {
 	Type      string   `json:"kty"`
 	ID        string   `json:"kid,omitempty"`
@@ -148,17 +203,21 @@ type jwk struct {
 	Y         string   `json:"y,omitempty"`
 	N         string   `json:"n,omitempty"`
 	E         string   `json:"e,omitempty"`
+	// D is the private part of a key of any type (RFC 7518, section 6).
+	D string `json:"d,omitempty"`
 }
 
-// Parse reads a key set. Keys of a type or for a use that is not known here are
-// left out, as RFC 7517, section 5, asks; a key that is known and broken is an
-// error, and so is a set in which nothing is left. Symmetric keys are never
-// read from a set: whoever can read it could sign.
+// Parse reads a key set. A key that is not understood, is for another use, or
+// is broken or too weak to be trusted is left out, as RFC 7517, section 5, asks:
+// it can verify nothing, and need not take the good ones with it. A set in which
+// nothing is left is an error that says why. Symmetric keys are never read from
+// a set: whoever can read it could sign. Neither is a key beside its private
+// part, for the same reason.
 func Parse(data []byte) (*Set, error) {
 	if len(data) > MaxBytes {
 		return nil, fmt.Errorf("key set of %d bytes, at most %d are read", len(data), MaxBytes)
 	}
-	var d document
+	var d rawDocument
 	if err := json.Unmarshal(data, &d); err != nil {
 		return nil, fmt.Errorf("key set is not JSON: %w", err)
 	}
@@ -166,28 +225,53 @@ func Parse(data []byte) (*Set, error) {
 		return nil, fmt.Errorf("%d keys, at most %d are read", len(d.Keys), MaxKeys)
 	}
 	var keys []Key
-	for i, j := range d.Keys {
-		if j.Use != "" && j.Use != "sig" || len(j.Ops) > 0 && !slices.Contains(j.Ops, "verify") {
-			continue
-		}
-		if j.Algorithm != "" && !Supported(j.Algorithm) {
-			continue
-		}
-		material, err := j.material()
-		if err != nil {
-			return nil, fmt.Errorf("key %d (%q): %w", i, j.ID, err)
-		}
-		if material != nil {
-			keys = append(keys, Key{ID: j.ID, Algorithm: j.Algorithm, Material: material})
+	var broken error
+	for i, raw := range d.Keys {
+		key, err := parseKey(raw)
+		switch {
+		case err == nil:
+			keys = append(keys, key)
+		case broken == nil && !errors.Is(err, errForeign):
+			broken = fmt.Errorf("key %d (%.64q): %w", i, key.ID, err)
 		}
 	}
-	if len(keys) == 0 {
-		return nil, errors.New("key set holds no key that can verify here")
+	switch {
+	case len(keys) > 0:
+		return NewSet(keys...)
+	case broken != nil:
+		return nil, fmt.Errorf("key set holds no key that can verify here: %w", broken)
 	}
-	return NewSet(keys...)
+	return nil, errors.New("key set holds no key that can verify here")
 }
 
-// material decodes the key. It is nil for a type that is not known here.
+// errForeign is of a key that is well, but not for us.
+var errForeign = errors.New("key is of another type or for another use")
+
+func parseKey(data []byte) (Key, error) {
+	var j jwk
+	if err := json.Unmarshal(data, &j); err != nil {
+		return Key{}, err
+	}
+	key := Key{ID: j.ID, Algorithm: j.Algorithm}
+	switch {
+	case j.Use != "" && j.Use != "sig", len(j.Ops) > 0 && !slices.Contains(j.Ops, "verify"):
+		return key, errForeign
+	case j.Algorithm != "" && !Supported(j.Algorithm):
+		return key, errForeign
+	}
+	material, err := j.material()
+	if err != nil {
+		return key, err
+	}
+	if j.D != "" {
+		return key, errors.New("the private part stands beside it: this key is lost")
+	}
+	key.Material = material
+	return key, key.check()
+}
+
+// material decodes the key. It fails with errForeign for a type that is not
+// known here.
 func (j jwk) material() (crypto.PublicKey, error) {
 	switch {
 	case j.Type == "OKP" && j.Curve == "Ed25519":
@@ -201,7 +285,7 @@ func (j jwk) material() (crypto.PublicKey, error) {
 	case j.Type == "RSA":
 		return j.rsa()
 	}
-	return nil, nil
+	return nil, errForeign
 }
 
 func (j jwk) ec() (crypto.PublicKey, error) {
@@ -228,17 +312,11 @@ func (j jwk) rsa() (crypto.PublicKey, error) {
 	if err1 != nil || err2 != nil || len(e) == 0 || len(e) > 4 || len(n) > maxRSABits/8 {
 		return nil, errors.New("n and e are not an RSA public key")
 	}
-	key := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}
-	if bits := key.N.BitLen(); bits < minRSABits {
-		return nil, fmt.Errorf("an RSA key of %d bits, at least %d are asked for", bits, minRSABits)
-	}
-	if key.E < 3 || key.E%2 == 0 {
-		return nil, errors.New("n and e are not an RSA public key")
-	}
-	return key, nil
+	exponent := new(big.Int).SetBytes(e).Int64() // 32 bits at most; check looks at the rest
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(min(exponent, maxRSAExp+1))}, nil
 }
 
-func decode(s string) ([]byte, error) { return base64.RawURLEncoding.DecodeString(s) }
+func decode(s string) ([]byte, error) { return base64.RawURLEncoding.Strict().DecodeString(s) }
 
 // ParsePEM reads one or more public keys ("PUBLIC KEY" or "CERTIFICATE" blocks).
 // Their ids are their thumbprints (see [Thumbprint]).
@@ -261,9 +339,6 @@ func ParsePEM(data []byte) (*Set, error) {
 			material = cert.PublicKey
 		default:
 			return nil, fmt.Errorf("PEM block %q is no public key", block.Type)
-		}
-		if key, ok := material.(*rsa.PublicKey); ok && (key.N.BitLen() < minRSABits || key.N.BitLen() > maxRSABits) {
-			return nil, fmt.Errorf("an RSA key of %d bits, %d to %d are read", key.N.BitLen(), minRSABits, maxRSABits)
 		}
 		keys = append(keys, Key{ID: Thumbprint(material), Material: material})
 	}

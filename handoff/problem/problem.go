@@ -5,7 +5,9 @@ package problem
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -83,7 +85,7 @@ func titleOf(name string, status int) string {
 }
 
 // Name is the last part of the type: what logs and metrics say.
-func (p *Problem) Name() string { return p.Type[len(typePrefix):] }
+func (p *Problem) Name() string { return strings.TrimPrefix(p.Type, typePrefix) }
 
 // WithCause keeps err for the log. It returns p.
 func (p *Problem) WithCause(err error) *Problem { p.Cause = err; return p }
@@ -121,6 +123,14 @@ func (p *Problem) Error() string {
 // Unwrap gives the cause.
 func (p *Problem) Unwrap() error { return p.Cause }
 
+// stale are the header fields that a handler may have set before it failed, and
+// that speak of the answer it did not give. The targeted fields would else
+// override Cache-Control (RFC 9213, section 2.1).
+var stale = []string{
+	"Accept-Ranges", "Cache-Groups", "Cdn-Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language",
+	"Content-Location", "Content-Range", "Etag", "Expires", "Last-Modified", "Surrogate-Control",
+}
+
 // Write answers with the problem. requestID goes into requestId and instance.
 // A problem is about one request, so it is never cached.
 func (p *Problem) Write(w http.ResponseWriter, r *http.Request, requestID string) {
@@ -135,12 +145,12 @@ func (p *Problem) Write(w http.ResponseWriter, r *http.Request, requestID string
 		return
 	}
 	h := w.Header()
-	for name, values := range p.Header {
-		h[name] = append([]string(nil), values...)
+	for _, name := range stale {
+		h.Del(name)
 	}
-	h.Del("Content-Encoding")
-	h.Del("Etag")
-	h.Del("Last-Modified")
+	for name, values := range p.Header {
+		h[name] = slices.Clone(values)
+	}
 	h.Set("Content-Type", ContentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Cache-Control", "no-store")
