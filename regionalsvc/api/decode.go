@@ -25,8 +25,11 @@ const (
 	MaxLimit     = 100
 )
 
-// maxFieldErrors bounds what an answer repeats of a hostile body.
-const maxFieldErrors = 20
+// Bounds of what an answer repeats of a hostile body.
+const (
+	maxFieldErrors = 20
+	maxPointer     = 256
+)
 
 // Validator is a body with rules beyond its types.
 type Validator interface {
@@ -89,16 +92,25 @@ func invalidBody() *problem.Problem {
 // decodeProblem says which field is at fault, and what would be right. It
 // repeats no value: a body can hold secrets.
 func decodeProblem(err error) *problem.Problem {
-	p := invalidBody().WithCause(err)
+	p := invalidBody()
 	var semantic *json.SemanticError
 	if errors.As(err, &semantic) {
-		return p.WithField(string(semantic.JSONPointer), semanticMessage(semantic))
+		return p.WithField(pointer(semantic.JSONPointer), semanticMessage(semantic))
 	}
 	var syntactic *jsontext.SyntacticError
 	if errors.As(err, &syntactic) {
-		return p.WithField(string(syntactic.JSONPointer), syntacticMessage(syntactic))
+		return p.WithField(pointer(syntactic.JSONPointer), syntacticMessage(syntactic))
 	}
 	return p.WithField("", "must be one JSON document")
+}
+
+// pointer is where the fault is or, where that is said by more than a few
+// names, what holds it.
+func pointer(p jsontext.Pointer) string {
+	if len(p) <= maxPointer {
+		return string(p)
+	}
+	return string(p[:max(0, strings.LastIndexByte(string(p[:maxPointer]), '/'))])
 }
 
 func semanticMessage(err *json.SemanticError) string {
