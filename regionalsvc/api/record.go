@@ -21,6 +21,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/postgres"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/telemetry"
 )
 
@@ -30,6 +31,7 @@ const tracerName = "github.com/gatehouse-edge/gatehouse/regionalsvc/api"
 // record is what is noted about one request on its way through the chain.
 type record struct {
 	start   time.Time
+	stats   *postgres.Stats
 	claims  *handoff.Claims // nil until they are verified
 	span    trace.Span      // nil until the claims are verified
 	route   string
@@ -44,7 +46,9 @@ func current(r *http.Request) *record { return r.Context().Value(recordKey{}).(*
 
 // begin opens the record of a request.
 func begin(w http.ResponseWriter, r *http.Request) (*answerWriter, *http.Request) {
-	ctx := context.WithValue(r.Context(), recordKey{}, &record{start: time.Now()})
+	q := &record{start: time.Now()}
+	ctx := context.WithValue(r.Context(), recordKey{}, q)
+	ctx, q.stats = postgres.WithStats(ctx)
 	return &answerWriter{ResponseWriter: w}, r.WithContext(ctx)
 }
 
@@ -121,6 +125,14 @@ func (q *record) line(out *answerWriter, r *http.Request) *telemetry.Request {
 	}
 	if q.claims != nil {
 		line.Tenant, line.User, line.POP, line.Replayed = q.claims.Tenant, q.claims.Subject, q.claims.POP, q.claims.Replay
+	}
+	if q.stats.Queries() > 0 || q.stats.PoolWait() > 0 {
+		line.Database = []zap.Field{
+			zap.Duration(handoff.FieldPoolWait, q.stats.PoolWait()),
+			zap.Duration(handoff.FieldDBTime, q.stats.Time()),
+			zap.Int(handoff.FieldDBQueries, q.stats.Queries()),
+			zap.Int(handoff.FieldDBRoundTrips, q.stats.RoundTrips()),
+		}
 	}
 	if q.span != nil && q.span.SpanContext().IsValid() {
 		line.TraceID, line.Sampled = q.span.SpanContext().TraceID().String(), q.span.SpanContext().IsSampled()

@@ -61,7 +61,7 @@ func Start(ctx context.Context, region string) (stop func(context.Context) error
 	}
 	exporter, err := autoexport.NewSpanExporter(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("set up the traces' exporter: %w", err)
+		return nil, fmt.Errorf("set up the traces' exporter, OTEL_TRACES_EXPORTER=%q: %w", os.Getenv("OTEL_TRACES_EXPORTER"), err)
 	}
 	about, err := describe(ctx, region)
 	if err != nil {
