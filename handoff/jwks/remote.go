@@ -66,7 +66,8 @@ type Remote struct {
 	Timeout time.Duration
 	// MaxStale is how long a set answers while it cannot be fetched. Default: 24 h.
 	MaxStale time.Duration
-	// Client fetches; its redirects are not followed. Default: one without a proxy.
+	// Client fetches; redirects are not followed, whatever it says. Default: one
+	// without a proxy, and so with a Client that has no Transport.
 	Client *http.Client
 	// OnFetch hears of each fetch, err nil for a good one, before anyone who
 	// waits for it goes on. It must not block. Default: nobody hears.
@@ -245,9 +246,12 @@ func (r *Remote) get(ctx context.Context) (*Set, error) {
 // client follows no redirect: whoever can write one at the issuer, or in
 // between, would choose the keys.
 func (r *Remote) client() *http.Client {
-	client := http.Client{Transport: defaultTransport}
+	var client http.Client
 	if r.Client != nil {
 		client = *r.Client
+	}
+	if client.Transport == nil {
+		client.Transport = defaultTransport
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &client
