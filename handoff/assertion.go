@@ -65,7 +65,7 @@ type Claims struct {
 	Path      string `json:"pth,omitempty"`
 	// Replay is set on the second attempt after a 421: the region must answer
 	// 503 in place of another 421.
-	Replay bool `json:"replay,omitempty"`
+	Replay bool `json:"replay,omitzero"`
 }
 
 // Identity is whom the claims speak for.

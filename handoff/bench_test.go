@@ -85,7 +85,7 @@ func BenchmarkVerify(b *testing.B) {
 			claims := handoff.NewClaims("fra", "eu", "eu", benchIdentity, now)
 			claims.Bind("0191d9a8-4f0e-7c5e-9a53-0d6f0c9b7c11", "POST", "/api/orders?draft=false")
 			token := jwt.NewWithClaims(row.method, claims)
-			token.Header["kid"] = "k"
+			token.Header["kid"], token.Header["typ"] = "k", handoff.AssertionType
 			raw, err := token.SignedString(row.private)
 			if err != nil {
 				b.Fatal(err)

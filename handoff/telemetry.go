@@ -16,6 +16,7 @@ const (
 	FieldOutcome       = "outcome"
 	FieldReplayed      = "replayed"
 	FieldReason        = "reason"
+	FieldError         = "error"
 	FieldProblem       = "problem"
 	FieldRoute         = "route"
 	FieldStatus        = "status"

@@ -12,6 +12,8 @@ const (
 	Forbidden = "forbidden"
 	// CrossOrigin: an unsafe request that another site made a browser send.
 	CrossOrigin = "cross-origin"
+	// TooEarly: an unsafe request in TLS early data, which anyone can send again.
+	TooEarly = "too-early"
 	// UntrustedHop: the request reached a region without a valid assertion.
 	UntrustedHop = "untrusted-hop"
 	// NotFound: there is no such thing, or it belongs to another tenant.
@@ -52,6 +54,7 @@ var titles = map[string]string{
 	Unauthenticated:      "A valid session is needed",
 	Forbidden:            "This session may not do that",
 	CrossOrigin:          "The request comes from another site",
+	TooEarly:             "The request came before the TLS handshake was complete",
 	UntrustedHop:         "The request did not come through a trusted POP",
 	NotFound:             "Not found",
 	MethodNotAllowed:     "This method is not allowed here",
