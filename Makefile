@@ -1,0 +1,38 @@
+# What a newcomer needs: make help. Go is all that must be installed (go.dev/doc/install);
+# each verb says what else it looks for.
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo demo-clean test lint
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## bin/caddy (xcaddy.sh) and bin/regionalsvc
+	@./xcaddy.sh
+	@go build -o bin/regionalsvc ./regionalsvc
+
+demo: build ## two POPs, two regions, two databases on loopback; DEMO_PORT_BASE=N shifts the ports
+	@exec bin/regionalsvc demo
+
+demo-clean: ## forget the demo's data, keys and logs
+	@if [ -e .demo/lock ] && command -v flock >/dev/null && ! flock -n .demo/lock true; then \
+		echo "a demo runs (pid $$(cat .demo/lock)): end it first" >&2; exit 1; \
+	fi
+	rm -rf .demo
+
+test: build ## everything, end to end too, against a real PostgreSQL and a real Caddy
+	@.ci/need postgresql
+	go test ./...
+
+lint: build ## gofmt, go vet, staticcheck, shellcheck, caddy fmt
+	@.ci/need shellcheck
+	@unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then \
+		echo "not formatted, run gofmt -w on:" $$unformatted >&2; exit 1; \
+	fi
+	go vet ./...
+	go tool staticcheck ./...
+	shellcheck xcaddy.sh .ci/*
+	@bin/caddy fmt --diff Caddyfile.example >bin/fmt.diff || { \
+		grep '^[-+]' bin/fmt.diff; echo "Caddyfile.example: run bin/caddy fmt --overwrite Caddyfile.example" >&2; exit 1; \
+	}
+	@echo "lint: nothing to complain about"

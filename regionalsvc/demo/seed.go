@@ -1,0 +1,103 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/accounts"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/postgres"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
+)
+
+// Password is that of every user of the demo.
+const Password = "correct horse battery staple"
+
+// The public page: a product of a tenant whose products are public.
+const (
+	storefrontTenant = "acme"
+	storefrontHome   = "eu"
+	storefrontPage   = "/products/coffee"
+)
+
+// tenant is what a region is seeded with.
+type tenant struct {
+	id, name, home, currency string
+	users                    []user
+	customers                []string
+	products                 []product
+}
+
+type user struct {
+	email string
+	roles []string
+}
+
+type product struct {
+	slug, name string
+	priceCents int64
+}
+
+// tenants of the demo. Who has the role approver may approve, and change a product.
+var tenants = []tenant{
+	{
+		id: "acme", name: "Acme Coffee", home: "eu", currency: "EUR",
+		users: []user{
+			{"ada@acme.example", []string{"member", "approver"}},
+			{"alan@acme.example", []string{"member"}},
+		},
+		customers: []string{"Café Morgenrot", "Hotel Adler", "Bistro Chez Nous", "Kantine Nordbahnhof"},
+		products:  []product{{"coffee", "House Coffee, 250 g", 450}},
+	},
+	{
+		id: "globex", name: "Globex Supply", home: "us", currency: "USD",
+		users: []user{
+			{"grace@globex.example", []string{"member", "approver"}},
+		},
+		customers: []string{"Springfield Diner", "Union Station Deli", "Harbor Market"},
+	},
+}
+
+// migrateAndSeed brings a region's database to what its service expects, and
+// puts the tenants into it that are at home there. What is there already stays
+// as its users have left it.
+func (d *Demo) migrateAndSeed(ctx context.Context, i int) error {
+	r := d.Regions[i]
+	steps := 0
+	count := func(string, ...any) { steps++ }
+	if err := postgres.Migrate(ctx, r.Owner, postgres.DefaultAppRole, count); err != nil {
+		return fmt.Errorf("region %s: %w", r.Region, err)
+	}
+	// Through the service's own role and code: what they may not do, a demo does
+	// not show.
+	pool, err := postgres.Open(ctx, postgres.Config{URL: r.Database, Name: "gatehouse demo"})
+	if err != nil {
+		return fmt.Errorf("region %s: %w", r.Region, err)
+	}
+	defer pool.Close()
+	db, found := tenancy.New(pool), ""
+	for _, t := range tenants {
+		if t.home != r.Region {
+			continue
+		}
+		if err := t.seed(ctx, db); err != nil {
+			return fmt.Errorf("region %s: %w", r.Region, err)
+		}
+		found += t.id
+	}
+	d.opts.Log("database region_%s: %d migrations done; tenant %s seeded", r.Region, steps, found)
+	return nil
+}
+
+func (t tenant) seed(ctx context.Context, db *tenancy.DB) error {
+	if err := db.Enroll(ctx, tenancy.Tenant{ID: t.id, Name: t.name, Currency: t.currency}); err != nil {
+		return err
+	}
+	for _, u := range t.users {
+		_, err := accounts.Create(ctx, db, accounts.NewUser{Tenant: t.id, Email: u.email, Password: Password, Roles: u.roles})
+		if err != nil && !errors.Is(err, accounts.ErrExists) {
+			return err
+		}
+	}
+	return nil
+}
