@@ -8,6 +8,8 @@ const (
 	MalformedRequest = "malformed-request"
 	// Unauthenticated: there is no session, or it does not hold.
 	Unauthenticated = "unauthenticated"
+	// SessionsUnavailable: the keys that sessions are checked with cannot be had now.
+	SessionsUnavailable = "sessions-unavailable"
 	// Forbidden: the session holds, and may not do this.
 	Forbidden = "forbidden"
 	// CrossOrigin: an unsafe request that another site made a browser send.
@@ -52,6 +54,7 @@ var titles = map[string]string{
 	AmbiguousPath:        "The path can be read in two ways",
 	MalformedRequest:     "The request is malformed",
 	Unauthenticated:      "A valid session is needed",
+	SessionsUnavailable:  "Sessions cannot be checked now",
 	Forbidden:            "This session may not do that",
 	CrossOrigin:          "The request comes from another site",
 	TooEarly:             "The request came before the TLS handshake was complete",
