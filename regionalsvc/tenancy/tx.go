@@ -240,7 +240,7 @@ func (tx *Tx) commit(ctx context.Context) error {
 		return err
 	}
 	err := tx.send(ctx)
-	if err != nil && !tx.readOnly && (reached || mayHaveArrived(err)) {
+	if err != nil && !tx.readOnly && (reached || tx.mayHaveArrived(err)) {
 		return &commitError{err}
 	}
 	return err
@@ -248,14 +248,13 @@ func (tx *Tx) commit(ctx context.Context) error {
 
 // mayHaveArrived reports whether a message that ended with COMMIT may have been
 // carried out although no statement of it is known to have failed.
-func mayHaveArrived(err error) bool {
+func (tx *Tx) mayHaveArrived(err error) bool {
 	var pgErr *pgconn.PgError
-	var preprocessing pgx.ErrPreprocessingBatch
 	switch {
-	case errors.As(err, &preprocessing), pgconn.SafeToRetry(err):
-		return false // it never left
 	case errors.As(err, &pgErr):
 		return false // a statement before COMMIT failed, PostgreSQL skipped the rest
+	case pgconn.SafeToRetry(err), !tx.conn.Conn().IsClosed():
+		return false // it never left: the connection, or an argument, did not allow it
 	}
 	return true
 }

@@ -48,7 +48,8 @@ create table audit_entries (
     tenant_id  text not null default current_setting('gatehouse.tenant') references tenants,
     id         uuid not null,
     at         timestamptz not null default now(),
-    actor      text not null,
+    actor_issuer text not null, -- who vouches for actor; both empty: the service itself
+    actor        text not null,
     action     text not null,
     subject    text not null,
     request_id text not null default '',

@@ -1,0 +1,77 @@
+package products
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"fmt"
+	"html/template"
+	"net/http"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/api"
+)
+
+// cacheControl lets every cache keep a page for a minute, show it for ten more
+// while it is fetched anew, and for a day while this region cannot answer
+// (RFC 9111, section 5.2.2.10; RFC 5861).
+const cacheControl = "public, s-maxage=60, stale-while-revalidate=600, stale-if-error=86400"
+
+//go:embed page.html
+var pageHTML string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
+
+// Routes are the endpoints of this capability.
+func (s *Service) Routes() []api.Route {
+	return []api.Route{
+		{Pattern: "GET /products/{slug}", Access: api.Anyone, Handle: s.page},
+		{Pattern: "PUT /api/products/{slug}", Handle: s.change},
+	}
+}
+
+// page answers with a product's page. It is the same for everybody, so it looks
+// at nobody's identity.
+func (s *Service) page(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.Find(r.Context(), r.PathValue("slug"))
+	if err != nil {
+		return err
+	}
+	var body bytes.Buffer
+	err = pageTemplate.Execute(&body, struct{ Name, Price, Currency, Changed string }{
+		p.Name, price(p.PriceCents), p.Currency, p.UpdatedAt.Format(time.RFC3339),
+	})
+	if err != nil {
+		return fmt.Errorf("render product %s: %w", p.Slug, err)
+	}
+	sum := sha256.Sum256(body.Bytes())
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", cacheControl)
+	h.Set("Cache-Groups", group(p.Slug))
+	h.Set("Etag", `"`+hex.EncodeToString(sum[:16])+`"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body.Bytes())) // If-None-Match, HEAD
+	return nil
+}
+
+// group names the cache entries that a change of the product makes stale
+// (RFC 9875, section 2): a list of one structured field string.
+func group(slug string) string { return `"product:` + slug + `"` }
+
+// price writes minor units with two decimals.
+func price(cents int64) string { return fmt.Sprintf("%d.%02d", cents/100, cents%100) }
+
+func (s *Service) change(w http.ResponseWriter, r *http.Request) error {
+	in, err := api.Decode[Input](r)
+	if err != nil {
+		return err
+	}
+	p, err := s.Change(r.Context(), api.Who(r), r.PathValue("slug"), in)
+	if err != nil {
+		return err
+	}
+	return api.JSON(w, http.StatusOK, p)
+}
