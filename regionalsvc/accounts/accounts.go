@@ -1,0 +1,233 @@
+// Package accounts knows who may sign in, and opens and ends their sessions.
+package accounts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/problem"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/directory"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
+)
+
+// RoleApprover may approve what changes what others see, a product for example.
+const RoleApprover = "approver"
+
+// ErrExists says that the tenant has a user of that e-mail address.
+var ErrExists = errors.New("this user exists")
+
+// nobodysTenant is asked for a sign-in name that no region knows, so that such a
+// login costs what any other does. Nobody is at home there.
+const nobodysTenant = "-"
+
+// user is somebody who may sign in.
+type user struct {
+	id, tenant, email, hash string
+	roles                   []string
+}
+
+// Service is the capability. Make it with [New].
+type Service struct {
+	tenancy   *tenancy.DB
+	directory *directory.Directory
+	sessions  *Sessions
+	page      Page
+	hasher    *hasher
+	cross     *http.CrossOriginProtection
+}
+
+// New makes the service of the region whose sessions are given. page shows the
+// login form.
+func New(db *tenancy.DB, known *directory.Directory, sessions *Sessions, page Page) *Service {
+	return &Service{
+		tenancy: db, directory: known, sessions: sessions, page: page,
+		hasher: newHasher(), cross: http.NewCrossOriginProtection(),
+	}
+}
+
+// NewUser is somebody to let in.
+type NewUser struct {
+	Tenant, Email, Password string
+	// Roles such as [RoleApprover]. None: none.
+	Roles []string
+}
+
+// Create lets somebody in and gives their id. The tenant must be known to this
+// database (see [tenancy.DB.Enroll]); the sign-in name reaches the directory by its
+// own way. [ErrExists] says that there is such a user, who stays as they were.
+func Create(ctx context.Context, db *tenancy.DB, u NewUser) (id string, err error) {
+	email, err := directory.Normalize(u.Email)
+	if err != nil {
+		return "", fmt.Errorf("create user: email %w", err)
+	}
+	password, err := normalizePassword(u.Password)
+	if err != nil {
+		return "", fmt.Errorf("create user %s: password %w", email, err)
+	}
+	if len(password) < MinPassword {
+		return "", fmt.Errorf("create user %s: password must have at least %d bytes", email, MinPassword)
+	}
+	hash, err := newHasher().hash(ctx, password)
+	if err != nil {
+		return "", err
+	}
+	created, roles := uuid.New(), append([]string{}, u.Roles...) // never null
+	err = db.Write(ctx, u.Tenant, func(tx *tenancy.Tx) error {
+		tx.Queue(insertUser, created, email, hash, roles).Tag(func(tag pgconn.CommandTag) error {
+			if tag.RowsAffected() == 0 {
+				return ErrExists
+			}
+			return nil
+		})
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("create user %s: %w", email, err)
+	}
+	return created.String(), nil
+}
+
+// Session is one that was opened.
+type Session struct {
+	Token   string
+	Expires time.Time
+	User    string
+	Tenant  string
+}
+
+// Login opens a session for who knows email's password. A name that is at home
+// elsewhere is [Elsewhere], before any query. A wrong password and a name that
+// nobody has are one answer at one price: a query, a hash and a 401 problem.
+func (s *Service) Login(ctx context.Context, email, password string) (Session, error) {
+	home, tenant, known := s.directory.Login(email)
+	if known && home != s.sessions.Region {
+		return Session{}, &Elsewhere{Home: home}
+	}
+	if !known {
+		tenant = nobodysTenant
+	}
+	u, err := s.find(ctx, tenant, email)
+	if err != nil {
+		return Session{}, err
+	}
+	password, err = normalizePassword(password)
+	wellFormed := err == nil
+	if !wellFormed {
+		password = "" // is not the password; the hash is made all the same
+	}
+	good, outdated, err := s.hasher.check(ctx, u.hash, password)
+	if err != nil {
+		return Session{}, err
+	}
+	if !good || !wellFormed || !known || u.id == "" {
+		return Session{}, problem.New(http.StatusUnauthorized, problem.Unauthenticated, "e-mail address or password is wrong").
+			WithHeader("WWW-Authenticate", `Bearer realm="gatehouse"`)
+	}
+	fresh := ""
+	if outdated {
+		// Best effort: who may come in comes in, also when all slots are taken.
+		fresh, _ = s.hasher.hash(ctx, password)
+	}
+	return s.open(ctx, u, fresh)
+}
+
+// Elsewhere is the error of a login that belongs to another region.
+type Elsewhere struct{ Home string }
+
+func (e *Elsewhere) Error() string { return "this sign-in name is at home in " + e.Home }
+
+// find reads who has the sign-in name. Nobody is a user without id whose hash no
+// password has.
+func (s *Service) find(ctx context.Context, tenant, email string) (user, error) {
+	nobody := user{tenant: tenant, hash: s.hasher.dummy}
+	name, err := directory.Normalize(email)
+	if err != nil {
+		name = "" // nobody's; asked for all the same
+	}
+	u := nobody
+	err = s.tenancy.Read(ctx, tenant, func(tx *tenancy.Tx) error {
+		tx.Queue(selectUser, name).Row(func(row pgx.Row) error {
+			err := row.Scan(&u.id, &u.email, &u.hash, &u.roles)
+			if errors.Is(err, pgx.ErrNoRows) {
+				u = nobody
+				return nil
+			}
+			return err
+		})
+		return nil
+	})
+	if err != nil {
+		return nobody, fmt.Errorf("find user: %w", err)
+	}
+	return u, nil
+}
+
+// open writes the session's row and, where the hash was outdated, the fresh one.
+func (s *Service) open(ctx context.Context, u user, fresh string) (Session, error) {
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return Session{}, fmt.Errorf("open session: %w", err)
+	}
+	token, expires, err := s.sessions.sign(u, id.String(), time.Now())
+	if err != nil {
+		return Session{}, err
+	}
+	err = s.tenancy.Write(ctx, u.tenant, func(tx *tenancy.Tx) error {
+		tx.Queue(insertSession, id, u.id, expires)
+		tx.Queue(deleteExpired)
+		if fresh != "" {
+			tx.Queue(updateHash, u.id, u.hash, fresh)
+		}
+		return nil
+	})
+	if err != nil {
+		return Session{}, fmt.Errorf("open session: %w", err)
+	}
+	return Session{Token: token, Expires: expires, User: u.id, Tenant: u.tenant}, nil
+}
+
+// Logout ends who's session. One that is over already, or was opened elsewhere,
+// is no error.
+func (s *Service) Logout(ctx context.Context, who handoff.Identity) error {
+	id, err := uuid.Parse(who.Session)
+	if err != nil || who.Tenant == "" {
+		return nil // not one of ours
+	}
+	err = s.tenancy.Write(ctx, who.Tenant, func(tx *tenancy.Tx) error {
+		tx.Queue(revokeSession, id)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("end session: %w", err)
+	}
+	return nil
+}
+
+// Email is the sign-in name of who, empty when this region has no such user.
+func (s *Service) Email(ctx context.Context, who handoff.Identity) (email string, err error) {
+	id, err := uuid.Parse(who.Subject)
+	if err != nil {
+		return "", nil // vouched for by another issuer
+	}
+	err = s.tenancy.Read(ctx, who.Tenant, func(tx *tenancy.Tx) error {
+		tx.Queue(selectEmail, id).Row(func(row pgx.Row) error {
+			if err := row.Scan(&email); !errors.Is(err, pgx.ErrNoRows) {
+				return err
+			}
+			return nil
+		})
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("find user: %w", err)
+	}
+	return email, nil
+}

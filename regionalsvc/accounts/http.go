@@ -1,0 +1,196 @@
+package accounts
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/problem"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/api"
+)
+
+// afterLogin is where a login form goes that came from nowhere in particular.
+const afterLogin = "/app"
+
+// maxForm bounds a login form in bytes: every byte of a password may take three.
+const maxForm = 8 << 10
+
+// Page shows the login form again, with what was typed and what was wrong.
+type Page func(w http.ResponseWriter, status int, form Form) error
+
+// Form is what a login form holds. The password is never shown again.
+type Form struct {
+	Email, ReturnTo, Message string
+}
+
+// Routes of this capability.
+func (s *Service) Routes() []api.Route {
+	return []api.Route{
+		{Pattern: "POST /login", Access: api.Anyone, Handle: s.login},
+		// Anyone, for somebody whose session is over still wants the cookie gone.
+		{Pattern: "POST /logout", Access: api.Anyone, Handle: s.logout},
+	}
+}
+
+// loginInput is the body of a login by a program.
+type loginInput struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
+}
+
+// Validate implements [api.Validator].
+func (in loginInput) Validate() (faults []problem.FieldError) {
+	if in.Email == "" {
+		faults = append(faults, problem.FieldError{Field: "/email", Message: "is required"})
+	}
+	if in.Password == "" {
+		faults = append(faults, problem.FieldError{Field: "/password", Message: "is required"})
+	}
+	if len(in.Password) > MaxPassword {
+		faults = append(faults, problem.FieldError{Field: "/password", Message: "is too long"})
+	}
+	return faults
+}
+
+// loginOutput says to a program what it has; the token is in the cookie alone.
+type loginOutput struct {
+	User    string    `json:"user"`
+	Tenant  string    `json:"tenant"`
+	Region  string    `json:"region"`
+	Expires time.Time `json:"expiresAt"`
+}
+
+func (s *Service) login(w http.ResponseWriter, r *http.Request) error {
+	if err := s.sameOrigin(r); err != nil {
+		return err
+	}
+	if isForm(r) {
+		return s.loginByForm(w, r)
+	}
+	in, err := api.Decode[loginInput](r)
+	if err != nil {
+		return err
+	}
+	session, err := s.Login(r.Context(), in.Email, in.Password)
+	if err != nil {
+		return elsewhere(r, err)
+	}
+	http.SetCookie(w, s.sessions.cookie(session.Token))
+	return api.JSON(w, http.StatusOK, loginOutput{
+		User: session.User, Tenant: session.Tenant, Region: s.sessions.Region, Expires: session.Expires.UTC(),
+	})
+}
+
+func (s *Service) loginByForm(w http.ResponseWriter, r *http.Request) error {
+	form, err := readForm(r, "email", "password", "return_to")
+	if err != nil {
+		return err
+	}
+	returnTo := handoff.ReturnTo(form.Get("return_to"), afterLogin)
+	session, err := s.Login(r.Context(), form.Get("email"), form.Get("password"))
+	var p *problem.Problem
+	if errors.As(err, &p) && p.Status == http.StatusUnauthorized {
+		return s.page(w, p.Status, Form{Email: form.Get("email"), ReturnTo: returnTo, Message: "E-mail address or password is wrong."})
+	}
+	if err != nil {
+		return elsewhere(r, err)
+	}
+	http.SetCookie(w, s.sessions.cookie(session.Token))
+	return seeOther(w, returnTo)
+}
+
+func (s *Service) logout(w http.ResponseWriter, r *http.Request) error {
+	if err := s.sameOrigin(r); err != nil {
+		return err
+	}
+	who := api.Who(r)
+	if home, known := s.directory.Home(who.Tenant); known {
+		if home != s.sessions.Region {
+			return api.Misdirected(r, home)
+		}
+		if err := s.Logout(r.Context(), who); err != nil {
+			return err
+		}
+	}
+	http.SetCookie(w, s.sessions.cookie(""))
+	if isForm(r) || r.Header.Get("Sec-Fetch-Mode") == "navigate" {
+		return seeOther(w, "/login")
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// sameOrigin refuses what another site made a browser send: a login too, which
+// would make the user work in somebody else's account without knowing.
+func (s *Service) sameOrigin(r *http.Request) error {
+	if err := s.cross.Check(r); err != nil {
+		return problem.New(http.StatusForbidden, problem.CrossOrigin, "").WithCause(err)
+	}
+	return nil
+}
+
+// elsewhere makes the 421 of a login that belongs to another region.
+func elsewhere(r *http.Request, err error) error {
+	var e *Elsewhere
+	if errors.As(err, &e) {
+		return api.Misdirected(r, e.Home)
+	}
+	return err
+}
+
+func seeOther(w http.ResponseWriter, target string) error {
+	w.Header().Set("Location", target)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusSeeOther)
+	return nil
+}
+
+const formType = "application/x-www-form-urlencoded"
+
+func isForm(r *http.Request) bool {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return err == nil && mediaType == formType
+}
+
+// readForm reads a form of the fields named, each at most once and no other.
+func readForm(r *http.Request, fields ...string) (url.Values, error) {
+	invalid := problem.New(http.StatusBadRequest, problem.InvalidBody, "")
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxForm))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return nil, problem.Newf(http.StatusRequestEntityTooLarge, problem.BodyTooLarge, "at most %d bytes are read", maxForm)
+	case err != nil:
+		return nil, problem.New(http.StatusBadRequest, problem.MalformedRequest, "the body could not be read to its end").WithCause(err)
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, invalid.WithField("", "must be "+formType)
+	}
+	known := 0
+	for _, field := range fields {
+		values := form[field]
+		if len(values) > 1 {
+			invalid.WithField(field, "stands twice")
+		}
+		if len(values) > 0 {
+			known++
+		}
+		if strings.ToValidUTF8(form.Get(field), "") != form.Get(field) {
+			invalid.WithField(field, "must be UTF-8")
+		}
+	}
+	if known != len(form) {
+		invalid.WithField("", "only "+strings.Join(fields, ", ")+" are known here")
+	}
+	if len(invalid.Errors) > 0 {
+		return nil, invalid
+	}
+	return form, nil
+}
