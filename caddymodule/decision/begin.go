@@ -2,6 +2,7 @@ package decision
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -23,6 +24,9 @@ type Options struct {
 	POP string
 	// ServerTiming sends the stages in Server-Timing (W3C Server Timing).
 	ServerTiming bool
+	// Logger hears of requests that ended in an error, as Caddy's own error log
+	// does. Nil: nobody hears.
+	Logger *zap.Logger
 }
 
 // exchange is everything that one request needs here, in one allocation.
@@ -33,18 +37,18 @@ type exchange struct {
 }
 
 // Begin makes the decision of r, with the id requestID, and the writer that
-// every handler below must use. [Decision.Finish] ends it.
+// every handler below must use. [Decision.Finish] ends it, or [Decision.Abort].
 func Begin(w http.ResponseWriter, r *http.Request, requestID string, o Options) (*Decision, http.ResponseWriter) {
 	x := &exchange{Decision: Decision{
-		RequestID: requestID, POP: o.POP, began: time.Now(), serverTiming: o.ServerTiming,
+		RequestID: requestID, POP: o.POP, Target: target(r), began: time.Now(), serverTiming: o.ServerTiming, logger: o.Logger,
 	}}
 	d := &x.Decision
 	x.wrapper.ResponseWriter = w
 	x.writer = writer{ResponseWriterWrapper: &x.wrapper, d: d}
 	d.w = &x.writer
 
-	// Caddy's error routes and its bare error answer write past our writer, to
-	// the same header map.
+	// What is written past our writer, as Caddy does when a handler panics, goes
+	// to the same header map.
 	w.Header().Set(handoff.HeaderRequestID, requestID)
 
 	caddyhttp.SetVar(r.Context(), varKey, d)
@@ -54,18 +58,38 @@ func Begin(w http.ResponseWriter, r *http.Request, requestID string, o Options) 
 	return d, &x.writer
 }
 
+// target gives what the client asked for, whatever was rewritten since.
+func target(r *http.Request) string {
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		return original.RequestURI
+	}
+	return r.RequestURI
+}
+
 // writer sets what the edge says of a request into the answer's header, in
 // place of whatever a region or another handler put there.
 type writer struct {
 	*caddyhttp.ResponseWriterWrapper
 	d    *Decision
-	done bool
+	done bool // the final header is written
+
+	// While error routes run, a bare status equal to hold is held back: see
+	// [Decision.fail].
+	hold int
+	held bool
 }
 
 // WriteHeader passes informational answers on (RFC 9110, section 15.2) and
 // stamps the final one.
 func (w *writer) WriteHeader(status int) {
-	if !w.done && (status >= 200 || status == http.StatusSwitchingProtocols) {
+	switch {
+	case w.done:
+	case status < 200 && status != http.StatusSwitchingProtocols:
+		w.Header().Set(handoff.HeaderRequestID, w.d.RequestID)
+	case status == w.hold && w.Header().Get("Content-Type") == "":
+		w.held = true
+		return
+	default:
 		w.done = true
 		w.d.answer(w.Header(), status)
 	}
@@ -89,10 +113,17 @@ func (w *writer) FlushError() error {
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
+// implicit writes the header that a body needs before it.
 func (w *writer) implicit() {
-	if !w.done {
-		w.WriteHeader(http.StatusOK)
+	if w.done {
+		return
 	}
+	status := http.StatusOK
+	if w.held {
+		status = w.hold
+	}
+	w.hold, w.held = 0, false
+	w.WriteHeader(status)
 }
 
 // answer is the first of the two places where a decision is read.
@@ -125,18 +156,18 @@ func (d *Decision) timing() string {
 }
 
 // Refuse answers with p, and says in the decision that the edge answered. Where
-// the site has handle_errors the problem becomes an error for those routes, as
-// Caddy's users expect; otherwise it is written here, so that everything around
-// the handler sees its real status. Handlers return what it returns.
+// the server has error routes (handle_errors) the problem becomes an error for
+// them, as Caddy's users expect; otherwise it is written here, so that everything
+// around the handler sees its real status. Handlers return what it returns.
 func (d *Decision) Refuse(w http.ResponseWriter, r *http.Request, p *problem.Problem, by string) error {
 	d.Problem, d.ShortCircuit = p.Name(), by
 	if d.Outcome == "" {
 		d.Outcome = outcomeOf(p.Status)
 	}
-	if hasErrorRoutes(r) {
-		for name, values := range p.Header {
-			w.Header()[name] = values
-		}
+	if p.Cause != nil {
+		d.err = p.Cause
+	}
+	if errorRoutes(r) != nil {
 		d.status = p.Status
 		return caddyhttp.Error(p.Status, p)
 	}
@@ -144,32 +175,116 @@ func (d *Decision) Refuse(w http.ResponseWriter, r *http.Request, p *problem.Pro
 	return nil
 }
 
-func hasErrorRoutes(r *http.Request) bool {
+// errorRoutes gives the server's error configuration, nil when it has no route.
+func errorRoutes(r *http.Request) *caddyhttp.HTTPErrorConfig {
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	return server != nil && server.Errors != nil && len(server.Errors.Routes) > 0
+	if server == nil || server.Errors == nil || len(server.Errors.Routes) == 0 {
+		return nil
+	}
+	return server.Errors
 }
 
 // Finish ends the request, and is the second of the two places where a decision
-// is read. err is what the handlers returned: an error that nobody answered
-// becomes a problem here, unless the site has error routes.
+// is read. err is what the handlers returned: it is answered here, unless the
+// answer had begun, so that the id, the log and the metrics are right for errors
+// too. What it returns is for Caddy.
 func (d *Decision) Finish(r *http.Request, err error) error {
-	var he caddyhttp.HandlerError
-	if errors.As(err, &he) {
-		d.status = he.StatusCode
-	} else if err != nil {
-		d.status = http.StatusInternalServerError
-	}
-	if err != nil && !d.w.done && !hasErrorRoutes(r) {
-		err = d.Refuse(d.w, r, problemOf(d.status, err), d.ShortCircuit)
+	if err != nil {
+		d.err, d.status = err, statusOf(err)
+		if !d.w.done {
+			d.fail(r, err)
+			err = nil
+		}
 	}
 	if d.Outcome == "" {
 		d.Outcome = outcomeOf(d.status)
 	}
+	d.end(r)
+	return err
+}
+
+// errAborted is the log's word for an answer that broke off.
+var errAborted = errors.New("a handler broke the answer off")
+
+// Abort ends a request whose handler panicked, as reverse_proxy does when an
+// upstream breaks off in the midst of its answer (http.ErrAbortHandler).
+func (d *Decision) Abort(r *http.Request) {
+	d.err = errAborted
+	if d.Outcome == "" {
+		d.Outcome = OutcomeError
+	}
+	d.end(r)
+}
+
+// end gives the decision to the access log, the metrics and, for an error, to
+// the error log.
+func (d *Decision) end(r *http.Request) {
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		extra.Add(zap.Inline(d))
 	}
 	d.count(time.Since(d.began))
-	return err
+	if d.err == nil || d.logger == nil {
+		return
+	}
+	level := zap.DebugLevel // Caddy's own rule
+	if d.status >= 500 {
+		level = zap.ErrorLevel
+	}
+	if entry := d.logger.Check(level, "request ended in an error"); entry != nil {
+		entry.Write(zap.Inline(d), zap.Int(handoff.FieldStatus, d.status),
+			zap.String(handoff.FieldMethod, r.Method), zap.String(handoff.FieldPath, r.URL.Path))
+	}
+}
+
+// fail answers an error: by the server's error routes, or where they send no
+// body, by its problem.
+//
+// The routes are run here and not left to Caddy, which would run them past our
+// writer: an upstream of theirs could add a second X-Request-Id, and a server
+// has the error routes of all its sites, so that an error none of them is for
+// would leave as a bare status.
+func (d *Decision) fail(r *http.Request, err error) {
+	p := problemOf(d.status, err)
+	d.Problem = p.Name()
+	for name, values := range p.Header { // WWW-Authenticate, Retry-After: true of any body
+		d.w.Header()[name] = values
+	}
+	routes := errorRoutes(r)
+	if routes == nil {
+		p.Write(d.w, r, d.RequestID)
+		return
+	}
+	if p.RetryAfter > 0 {
+		d.w.Header().Set("Retry-After", strconv.Itoa(int((p.RetryAfter+time.Second-1)/time.Second)))
+	}
+	d.w.hold = d.status
+	original, _ := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if original.URL != nil { // as Caddy does: error routes see what the client sent
+		r.Method, r.RemoteAddr, r.RequestURI = original.Method, original.RemoteAddr, original.RequestURI
+		*r.URL = *original.URL
+	}
+	he := caddyhttp.Error(d.status, err) // error routes match by its status
+	he.StatusCode = d.status
+	failed := routes.WithError(r, he)
+	unanswered := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
+	if second := routes.Routes.Compile(unanswered).ServeHTTP(d.w, failed); second != nil {
+		d.err = fmt.Errorf("%w; and its error route failed: %w", err, second)
+	}
+	status := d.status
+	d.w.hold, d.w.held = 0, false
+	if !d.w.done {
+		p.Status = status
+		p.Write(d.w, r, d.RequestID)
+	}
+}
+
+// statusOf reads the status that an error is to be answered with.
+func statusOf(err error) int {
+	var he caddyhttp.HandlerError
+	if errors.As(err, &he) && he.StatusCode >= 400 {
+		return he.StatusCode
+	}
+	return http.StatusInternalServerError
 }
 
 // problemOf gives the problem that an error carries, or one for its status.
@@ -180,6 +295,10 @@ func problemOf(status int, err error) *problem.Problem {
 	}
 	name := problem.Internal
 	switch {
+	case status == http.StatusUnauthorized:
+		name = problem.Unauthenticated
+	case status == http.StatusForbidden:
+		name = problem.Forbidden
 	case status == http.StatusNotFound:
 		name = problem.NotFound
 	case status == http.StatusMethodNotAllowed:
@@ -188,9 +307,6 @@ func problemOf(status int, err error) *problem.Problem {
 		name = problem.BodyTooLarge
 	case status < 500:
 		name = problem.MalformedRequest
-	}
-	if status < 400 {
-		status = http.StatusInternalServerError
 	}
 	return problem.New(status, name, "").WithCause(err)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
 )
@@ -32,6 +33,7 @@ const (
 	AuthMalformed Auth = "malformed"
 	AuthTooLarge  Auth = "too_large"
 	AuthAlgorithm Auth = "algorithm"
+	AuthType      Auth = "type"
 	AuthCritical  Auth = "critical_header"
 	AuthIssuer    Auth = "issuer"
 	AuthKey       Auth = "unknown_key"
@@ -80,6 +82,9 @@ type Decision struct {
 	RequestID string
 	// POP is this point of presence.
 	POP string
+	// Target is the path and query that the client sent, byte for byte: handlers
+	// may have rewritten the request's own since.
+	Target string
 	// ClientTraceID is the trace id that an untrusted client sent, for the log
 	// only: it never becomes ours.
 	ClientTraceID string
@@ -122,6 +127,8 @@ type Decision struct {
 
 	w            *writer
 	status       int
+	err          error // what went wrong, for the log
+	logger       *zap.Logger
 	serverTiming bool
 	stages       [8]stage
 	nstages      int

@@ -33,6 +33,9 @@ func (d *Decision) MarshalLogObject(e zapcore.ObjectEncoder) error {
 			e.AddString(row.field, row.value)
 		}
 	}
+	if d.err != nil {
+		e.AddString(handoff.FieldError, d.err.Error())
+	}
 	if d.Replayed {
 		e.AddBool(handoff.FieldReplayed, true)
 	}

@@ -2,7 +2,6 @@ package decision
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strconv"
 
@@ -74,12 +73,15 @@ func (Trace) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 
 func (d *Decision) annotate(span trace.Span, err error) {
 	status := d.status
-	var he caddyhttp.HandlerError
 	switch {
-	case errors.As(err, &he):
-		status = he.StatusCode
 	case err != nil:
-		status = http.StatusInternalServerError
+		status = statusOf(err)
+	case status == 0:
+		status = http.StatusOK // nobody wrote anything: net/http answers so
+	}
+	outcome := d.Outcome
+	if outcome == "" {
+		outcome = outcomeOf(status)
 	}
 	for _, row := range []struct{ key, value string }{
 		{handoff.AttrRequestID, d.RequestID},
@@ -90,14 +92,14 @@ func (d *Decision) annotate(span trace.Span, err error) {
 		{handoff.AttrRegionReason, string(d.Reason)},
 		{handoff.AttrRewrite, d.Rewritten},
 		{handoff.AttrShortCircuit, d.ShortCircuit},
-		{handoff.AttrOutcome, string(d.Outcome)},
+		{handoff.AttrOutcome, string(outcome)},
 	} {
 		if row.value != "" {
 			span.SetAttributes(attribute.String(row.key, row.value))
 		}
 	}
 	span.SetAttributes(attribute.Int(handoff.AttrStatusCode, status))
-	if err != nil && status < 400 || status >= 500 {
+	if status >= 500 {
 		kind := d.Problem
 		if kind == "" {
 			kind = strconv.Itoa(status)

@@ -4,6 +4,7 @@ package edge
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"sync"
 
@@ -42,6 +43,7 @@ type App struct {
 	// regions. Default: "__Host-session".
 	SessionCookie string `json:"session_cookie,omitempty"`
 
+	ctx    caddy.Context
 	logger *zap.Logger
 	shared sharing
 
@@ -75,12 +77,12 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // Provision sets defaults and refuses what cannot work. It reads no key: a
 // configuration can be validated on a machine that has none.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Logger()
+	a.ctx, a.logger = ctx, ctx.Logger()
 	if a.SessionCookie == "" {
 		a.SessionCookie = DefaultSessionCookie
 	}
 	for _, r := range a.Regions {
-		if r.PublicName == "" {
+		if r != nil && r.PublicName == "" {
 			r.PublicName = r.Name
 		}
 	}
@@ -106,6 +108,8 @@ func (a *App) check() error {
 	names, publicNames, countries := map[string]bool{}, map[string]bool{}, map[string]string{}
 	for _, r := range a.Regions {
 		switch {
+		case r == nil:
+			return fmt.Errorf("a region is null: give it a name and upstreams")
 		case !handoff.ValidRegion(r.Name):
 			return fmt.Errorf("region %q: a region's name has 1 to 63 characters of a-z, 0-9 and '-'", r.Name)
 		case !handoff.ValidRegion(r.PublicName):
@@ -136,6 +140,9 @@ func (a *App) check() error {
 	if !names[a.DefaultRegion] {
 		return fmt.Errorf("default_region %q is not one of the regions", a.DefaultRegion)
 	}
+	if a.SessionCookie != "" && !validCookieName(a.SessionCookie) {
+		return fmt.Errorf("session_cookie %q is not a cookie's name: it has letters, digits and !#$%%&'*+-.^_`|~ (RFC 6265, section 4.1.1)", a.SessionCookie)
+	}
 	if a.Assertion == nil {
 		return fmt.Errorf("no assertion: say which key signs, for example: assertion { key_file PATH }")
 	}
@@ -149,10 +156,18 @@ func validCountry(code string) bool {
 	return len(code) == 2 && 'A' <= code[0] && code[0] <= 'Z' && 'A' <= code[1] && code[1] <= 'Z'
 }
 
+func validCookieName(name string) bool {
+	return (&http.Cookie{Name: name, Value: "v"}).Valid() == nil
+}
+
 // Start reads the keys. Caddy starts apps in no order, so a request can come
 // first: whoever comes first reads them, and a failure here undoes the load of
-// the configuration.
+// the configuration. By now every handler is provisioned, so that their order
+// can be looked at.
 func (a *App) Start() error {
+	if err := a.checkOrder(); err != nil {
+		return fmt.Errorf("edge: %w", err)
+	}
 	if err := a.loaded(); err != nil {
 		return fmt.Errorf("edge: %w", err)
 	}

@@ -51,7 +51,7 @@ const DefaultIssuerLeeway = 30 * time.Second
 func (a *App) checkIssuers() error {
 	seen := map[string]bool{}
 	for _, i := range a.Issuers {
-		if i.Name == "" {
+		if i == nil || i.Name == "" {
 			return errors.New("an issuer has no name: give the exact iss of its tokens")
 		}
 		if seen[i.Name] {

@@ -1,0 +1,201 @@
+// Package guard stands before everything else at the edge.
+package guard
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/problem"
+)
+
+// name is how this handler signs what it answers.
+const name = "edge_guard"
+
+// Guard is the edge_guard handler. It is the first to see a request, and no
+// other edge handler works without it:
+//
+//   - it names the request, or keeps the name that a trusted proxy gave it;
+//   - it takes away what only the edge may say: identity, home region, assertion
+//     and, from untrusted peers, the trace (see handoff.Protected), in every
+//     spelling, in trailers, and in Connection, by which a client could have such
+//     a header removed later (RFC 9110, section 7.6.1);
+//   - it refuses a path that two programs could read differently with 400, by
+//     the rule of handoff.CheckPath, before anything is routed by it; CONNECT and
+//     TRACE with 405; and an unsafe request in TLS early data, which anyone can
+//     send again, with 425 (RFC 8470, section 5.2);
+//   - it publishes the keys of this POP's assertions at
+//     /.well-known/edge-jwks.json.
+//
+// Who is a trusted proxy is Caddy's to know: the servers option trusted_proxies.
+//
+// Placeholders for whatever comes after it: {edge.request_id}, {edge.pop},
+// {edge.tenant}, {edge.region}, {edge.auth}, {edge.cache}.
+type Guard struct {
+	// ServerTiming sends the time that each edge handler took to the client, as
+	// Server-Timing. Whoever sees it can tell a cached session from a new one.
+	// Default: false.
+	ServerTiming bool `json:"server_timing,omitempty"`
+
+	app    *edge.App
+	logger *zap.Logger
+}
+
+// CaddyModule returns the module's information.
+func (*Guard) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.edge_guard", New: func() caddy.Module { return new(Guard) }}
+}
+
+// Provision finds the edge app.
+func (g *Guard) Provision(ctx caddy.Context) error {
+	app, err := ctx.AppIfConfigured("edge")
+	if errors.Is(err, caddy.ErrNotConfigured) {
+		return errors.New("edge_guard needs the global option edge { … }, which says what this POP is")
+	}
+	if err != nil {
+		return err
+	}
+	g.app, g.logger = app.(*edge.App), ctx.Logger()
+	return nil
+}
+
+// ServeHTTP names the request, cleans it, refuses it or passes it on.
+func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if decision.Of(r.Context()) != nil { // it stands twice: once is enough
+		return next.ServeHTTP(w, r)
+	}
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	d, w := decision.Begin(w, r, requestID(r.Header, trusted), decision.Options{
+		POP: g.app.POP, ServerTiming: g.ServerTiming, Logger: g.logger,
+	})
+	finished := false
+	defer func() {
+		if !finished { // a handler panicked
+			d.Abort(r)
+		}
+	}()
+	if !trusted {
+		d.ClientTraceID = clientTraceID(r.Header)
+	}
+	clean(r, trusted)
+	refusal := refuse(r, d.Target)
+	d.GuardDone()
+
+	var err error
+	switch {
+	case refusal != nil:
+		d.Outcome = decision.OutcomeRefused
+		err = d.Refuse(w, r, refusal, name)
+	case r.URL.Path == handoff.JWKSPath:
+		err = g.publish(w, r, d)
+	default:
+		err = next.ServeHTTP(w, r)
+	}
+	err = d.Finish(r, err)
+	finished = true
+	return err
+}
+
+// refuse gives the problem of a request that goes no further, nil for others.
+// target is what the client sent.
+func refuse(r *http.Request, target string) *problem.Problem {
+	switch r.Method {
+	case http.MethodConnect, http.MethodTrace:
+		return problem.New(http.StatusMethodNotAllowed, problem.MethodNotAllowed, "").
+			WithHeader("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	}
+	if err := handoff.CheckPath(target); err != nil {
+		return problem.New(http.StatusBadRequest, problem.AmbiguousPath, err.Error())
+	}
+	if !agrees(target, r.URL) {
+		return problem.New(http.StatusInternalServerError, problem.Internal, "").WithCause(errRewritten)
+	}
+	if r.TLS != nil && !r.TLS.HandshakeComplete && handoff.Unsafe(r.Method) {
+		return problem.New(http.StatusTooEarly, problem.TooEarly, "")
+	}
+	return nil
+}
+
+var errRewritten = errors.New("the path was rewritten before edge_guard saw it: edge_guard must be the first handler, outside handle_path")
+
+// agrees reports whether u, which everything after this is routed by, is what
+// the client sent and CheckPath looked at. Only the decoded path counts: net/url
+// escapes bytes of its own choice.
+func agrees(target string, u *url.URL) bool {
+	path, query, _ := strings.Cut(target, "?")
+	if query != u.RawQuery {
+		return false
+	}
+	if strings.IndexByte(path, '%') < 0 {
+		return path == u.Path
+	}
+	return decodesTo(path, u.Path)
+}
+
+// decodesTo compares without allocating; CheckPath has found the escapes whole.
+func decodesTo(escaped, plain string) bool {
+	i := 0
+	for ; escaped != ""; i++ {
+		c := escaped[0]
+		size := 1
+		if c == '%' {
+			c, size = unhex(escaped[1])<<4|unhex(escaped[2]), 3
+		}
+		if i >= len(plain) || plain[i] != c {
+			return false
+		}
+		escaped = escaped[size:]
+	}
+	return i == len(plain)
+}
+
+func unhex(c byte) byte {
+	switch {
+	case c <= '9':
+		return c - '0'
+	case c <= 'F':
+		return c - 'A' + 10
+	}
+	return c - 'a' + 10
+}
+
+// publish answers with the key set that regions verify this POP's assertions
+// with (RFC 7517, section 8.5.2, for the media type).
+func (g *Guard) publish(w http.ResponseWriter, r *http.Request, d *decision.Decision) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return d.Refuse(w, r, problem.New(http.StatusMethodNotAllowed, problem.MethodNotAllowed, "").
+			WithHeader("Allow", "GET, HEAD"), name)
+	}
+	keys, err := g.app.PublishedKeys()
+	if err != nil {
+		return fmt.Errorf("publish keys: %w", err)
+	}
+	d.ShortCircuit = name
+	sum := sha256.Sum256(keys)
+	h := w.Header()
+	h.Set("Content-Type", "application/jwk-set+json")
+	h.Set("Cache-Control", "public, max-age=300")
+	h.Set("Etag", `"`+base64.RawURLEncoding.EncodeToString(sum[:])+`"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(keys)) // HEAD, If-None-Match
+	return nil
+}
+
+var ( // interface guards
+	_ caddy.Provisioner           = (*Guard)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Guard)(nil)
+	_ caddyfile.Unmarshaler       = (*Guard)(nil)
+)

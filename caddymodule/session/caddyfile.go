@@ -1,0 +1,74 @@
+package session
+
+import (
+	"fmt"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/dustin/go-humanize"
+
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+)
+
+// Parse makes the handler from the Caddyfile.
+func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	s := new(Session)
+	return s, s.UnmarshalCaddyfile(h.Dispenser)
+}
+
+// UnmarshalCaddyfile reads the directive:
+//
+//	edge_session [<matcher>] {
+//		login <path>
+//		realm <text>
+//		forward_token
+//		max_token_size <size>
+//	}
+//
+// No placeholder is read here.
+func (s *Session) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	if d.NextArg() {
+		return d.Errf("edge_session takes a matcher and a block, got %q", d.Val())
+	}
+	for d.NextBlock(0) {
+		var err error
+		switch d.Val() {
+		case "login":
+			err = edge.One(d, &s.Login)
+		case "realm":
+			err = edge.One(d, &s.Realm)
+		case "forward_token":
+			s.ForwardToken = true
+			err = edge.None(d)
+		case "max_token_size":
+			err = s.unmarshalSize(d)
+		default:
+			err = edge.Unknown(d, name, "login", "realm", "forward_token", "max_token_size")
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.check(); err != nil {
+			return d.WrapErr(fmt.Errorf("edge_session: %w", err))
+		}
+	}
+	return nil
+}
+
+func (s *Session) unmarshalSize(d *caddyfile.Dispenser) error {
+	if s.MaxTokenSize != 0 {
+		return d.Err("max_token_size stands twice")
+	}
+	var text string
+	if err := edge.One(d, &text); err != nil {
+		return err
+	}
+	size, err := humanize.ParseBytes(text)
+	if err != nil || size < minTokenSize || size > maxTokenSize {
+		return d.Errf("max_token_size %q: it is a size of %d to %d bytes such as 8KiB", text, minTokenSize, maxTokenSize)
+	}
+	s.MaxTokenSize = int(size)
+	return nil
+}

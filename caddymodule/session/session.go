@@ -1,0 +1,263 @@
+// Package session decides whom a request speaks for.
+package session
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/jwks"
+	"github.com/gatehouse-edge/gatehouse/handoff/problem"
+	"github.com/gatehouse-edge/gatehouse/handoff/strictjwt"
+)
+
+// name is how this handler signs what it answers.
+const name = "edge_session"
+
+// Defaults of [Session], and the bounds of MaxTokenSize.
+const (
+	DefaultLogin = "/login"
+	DefaultRealm = "gatehouse"
+
+	minTokenSize = 256
+	maxTokenSize = 64 << 10
+)
+
+// Session is the edge_session handler. What stands after it is reached with a
+// valid session only.
+//
+// The session is a JWT of one of the edge app's issuers, in the session cookie or
+// as "Authorization: Bearer". Where both are sent the bearer token decides: a bad
+// one is not rescued by the cookie. Two session cookies are tampering, and so are
+// two Authorization headers. Other schemes of Authorization are left alone.
+//
+// Without a valid session a navigation is sent to the login (302), with
+// return_to naming where it wanted to go; everything else gets 401 and
+// WWW-Authenticate (RFC 6750, section 3). A navigation is GET or HEAD with
+// "Sec-Fetch-Mode: navigate", or with no Sec-Fetch header at all and text/html
+// named in Accept. Where the issuer's keys cannot be had the answer is 503.
+//
+// With a session from a cookie, an unsafe method or an upgrade, as of a
+// WebSocket, must come from this site (http.CrossOriginProtection), else 403.
+//
+// It sets {http.auth.user.id}, so that Caddy's access log names the user.
+type Session struct {
+	// Login is the path of the login page on this site. It must not be behind
+	// edge_session itself. Default: "/login".
+	Login string `json:"login,omitempty"`
+
+	// Realm is the protection space that WWW-Authenticate names (RFC 9110,
+	// section 11.5). Default: "gatehouse".
+	Realm string `json:"realm,omitempty"`
+
+	// ForwardToken lets the session's cookie and bearer token travel to the
+	// region, which does not need them. Default: false.
+	ForwardToken bool `json:"forward_token,omitempty"`
+
+	// MaxTokenSize bounds a token in bytes, before anything of it is decoded:
+	// 256 to 65536. Default: 8192.
+	MaxTokenSize int `json:"max_token_size,omitempty"`
+
+	app      *edge.App
+	verifier *verifier
+	csrf     *http.CrossOriginProtection
+
+	challenge, challengeInvalid string // WWW-Authenticate
+}
+
+// CaddyModule returns the module's information.
+func (*Session) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.edge_session", New: func() caddy.Module { return new(Session) }}
+}
+
+// Provision sets the defaults and finds the tokens that earlier configurations
+// with the same issuers have verified.
+func (s *Session) Provision(ctx caddy.Context) error {
+	if s.Login == "" {
+		s.Login = DefaultLogin
+	}
+	if s.Realm == "" {
+		s.Realm = DefaultRealm
+	}
+	if s.MaxTokenSize == 0 {
+		s.MaxTokenSize = strictjwt.DefaultMaxBytes
+	}
+	if err := s.check(); err != nil {
+		return fmt.Errorf("edge_session: %w", err)
+	}
+	app, err := ctx.AppIfConfigured("edge")
+	if errors.Is(err, caddy.ErrNotConfigured) {
+		return errors.New("edge_session needs the global option edge { … }, which says what this POP is")
+	}
+	if err != nil {
+		return err
+	}
+	s.app = app.(*edge.App)
+	if len(s.app.Issuers) == 0 {
+		return errors.New("edge_session needs an issuer in the global option edge { … }: without one no session can be valid")
+	}
+	s.csrf = http.NewCrossOriginProtection()
+	s.challenge = `Bearer realm="` + s.Realm + `"`
+	s.challengeInvalid = s.challenge + `, error="invalid_token"`
+	s.verifier, err = newVerifier(s.app, s.MaxTokenSize)
+	return err
+}
+
+// check finds every fault that can be known before the handler runs.
+func (s *Session) check() error {
+	if s.Login != "" && (strings.Contains(s.Login, "?") || handoff.ReturnTo(s.Login, "") == "") {
+		return fmt.Errorf("login %q is not a plain path of this site such as %s", s.Login, DefaultLogin)
+	}
+	for i := range len(s.Realm) {
+		if c := s.Realm[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return fmt.Errorf("realm %q: it is sent in quotes, and holds printable ASCII without \" and \\", s.Realm)
+		}
+	}
+	if s.MaxTokenSize != 0 && (s.MaxTokenSize < minTokenSize || s.MaxTokenSize > maxTokenSize) {
+		return fmt.Errorf("max_token_size %d: it is %d to %d bytes", s.MaxTokenSize, minTokenSize, maxTokenSize)
+	}
+	return nil
+}
+
+// ServeHTTP passes on what has a session and refuses the rest.
+func (s *Session) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	d, err := decision.From(r)
+	if err != nil {
+		return err
+	}
+	if held(d) { // another edge_session has read the session, and taken it away
+		return next.ServeHTTP(w, r)
+	}
+	stage := d.Stage(r.Context(), handoff.SpanAuth)
+	cause := s.admit(r, d)
+	stage.End()
+	if !held(d) {
+		return s.refuse(w, r, d, cause)
+	}
+	return next.ServeHTTP(w, r)
+}
+
+func held(d *decision.Decision) bool {
+	return d.Auth == decision.AuthSession || d.Auth == decision.AuthBearer
+}
+
+// admit reads and verifies the session, writes what it found into d, and takes
+// the token away from the request. The error is for the log.
+func (s *Session) admit(r *http.Request, d *decision.Decision) error {
+	sent := read(r.Header, s.app.SessionCookie)
+	if sent.fault != decision.AuthNone {
+		d.Auth = sent.fault
+		return nil
+	}
+	v, key, err := s.verifier.verify(r.Context(), sent.token)
+	if err != nil {
+		d.Auth = authOf(err)
+		return err
+	}
+	if !sent.bearer {
+		if err := s.sameOrigin(r); err != nil {
+			d.Auth = decision.AuthCSRF
+			return err
+		}
+	}
+	d.Auth = decision.AuthSession
+	if sent.bearer {
+		d.Auth = decision.AuthBearer
+	}
+	d.Identity, d.ClaimedHome, d.SessionKey = v.identity, v.home, key
+	d.ForwardSession = s.ForwardToken
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Set("http.auth.user.id", v.identity.Subject)
+	}
+	if !s.ForwardToken {
+		if sent.bearer {
+			delete(r.Header, "Authorization")
+		}
+		dropCookie(r.Header, s.app.SessionCookie)
+	}
+	return nil
+}
+
+// sameOrigin refuses what another site made the user's browser send. The
+// handshake of a WebSocket is a GET, to which the same-origin policy does not
+// apply (RFC 6455, section 10.2): it is held to the rule of unsafe methods.
+func (s *Session) sameOrigin(r *http.Request) error {
+	if len(r.Header["Upgrade"]) > 0 && !handoff.Unsafe(r.Method) {
+		unsafe := *r
+		unsafe.Method = http.MethodPost
+		r = &unsafe
+	}
+	return s.csrf.Check(r)
+}
+
+// refuse answers for d.Auth.
+func (s *Session) refuse(w http.ResponseWriter, r *http.Request, d *decision.Decision, cause error) error {
+	switch d.Auth {
+	case decision.AuthCSRF:
+		return d.Refuse(w, r, problem.New(http.StatusForbidden, problem.CrossOrigin,
+			"A request that changes something must come from this site.").WithCause(cause), name)
+	case decision.AuthNoKeys:
+		return d.Refuse(w, r, problem.New(http.StatusServiceUnavailable, problem.SessionsUnavailable,
+			"The session may be valid. Nothing was done.").
+			WithRetryAfter(jwks.DefaultCooldown).WithCause(cause), name)
+	}
+	d.Outcome = decision.OutcomeUnauthenticated
+	if isNavigation(r) && !s.isLogin(r, d) {
+		s.redirect(w, d)
+		return nil
+	}
+	p := problem.New(http.StatusUnauthorized, problem.Unauthenticated, detailOf(d.Auth)).WithCause(cause)
+	if d.Auth == decision.AuthMissing {
+		p.WithHeader("WWW-Authenticate", s.challenge)
+	} else {
+		p.WithHeader("WWW-Authenticate", s.challengeInvalid)
+	}
+	return d.Refuse(w, r, p, name)
+}
+
+// redirect sends a browser to the login page, and tells that page where it
+// wanted to go unless that is no plain path of this site.
+func (s *Session) redirect(w http.ResponseWriter, d *decision.Decision) {
+	d.ShortCircuit = name
+	location := s.Login
+	if target := handoff.ReturnTo(d.Target, ""); target != "" {
+		location += "?return_to=" + url.QueryEscape(target)
+	}
+	h := w.Header()
+	h.Set("Location", location)
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusFound)
+}
+
+// isLogin reports whether the request is for the login page itself: a redirect
+// would go in circles. Caddy matches paths without their case.
+func (s *Session) isLogin(r *http.Request, d *decision.Decision) bool {
+	asked, _, _ := strings.Cut(d.Target, "?")
+	return strings.EqualFold(r.URL.Path, s.Login) || strings.EqualFold(asked, s.Login)
+}
+
+func detailOf(auth decision.Auth) string {
+	switch auth {
+	case decision.AuthMissing:
+		return "No session was sent."
+	case decision.AuthExpired:
+		return "The session has expired."
+	}
+	return "The session that was sent is not valid."
+}
+
+var ( // interface guards
+	_ caddy.Provisioner           = (*Session)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Session)(nil)
+	_ caddyfile.Unmarshaler       = (*Session)(nil)
+)
