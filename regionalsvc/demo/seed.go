@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/accounts"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/customers"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/keyset"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/postgres"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/products"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
 )
 
@@ -89,6 +93,7 @@ func (d *Demo) migrateAndSeed(ctx context.Context, i int) error {
 	return nil
 }
 
+// seed goes through the capabilities' own code.
 func (t tenant) seed(ctx context.Context, db *tenancy.DB) error {
 	if err := db.Enroll(ctx, tenancy.Tenant{ID: t.id, Name: t.name, Currency: t.currency}); err != nil {
 		return err
@@ -97,6 +102,23 @@ func (t tenant) seed(ctx context.Context, db *tenancy.DB) error {
 		_, err := accounts.Create(ctx, db, accounts.NewUser{Tenant: t.id, Email: u.email, Password: Password, Roles: u.roles})
 		if err != nil && !errors.Is(err, accounts.ErrExists) {
 			return err
+		}
+	}
+	shop := products.New(db, t.id)
+	for _, p := range t.products {
+		if err := shop.Add(ctx, p.slug, p.name, p.priceCents); err != nil {
+			return fmt.Errorf("product %s: %w", p.slug, err)
+		}
+	}
+	who := handoff.Identity{Tenant: t.id}
+	known := customers.New(db)
+	there, err := known.List(ctx, who, keyset.Window{Limit: len(t.customers)})
+	if err != nil {
+		return err
+	}
+	for _, name := range t.customers[min(len(there.Items), len(t.customers)):] {
+		if _, err := known.Add(ctx, who, name); err != nil {
+			return fmt.Errorf("customer %s: %w", name, err)
 		}
 	}
 	return nil
