@@ -8,6 +8,8 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/guard"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/session"
 )
 
 // The order of the edge's directives among Caddy's own:
@@ -24,7 +26,17 @@ func init() {
 	caddy.RegisterModule(new(edge.App))
 	httpcaddyfile.RegisterGlobalOption("edge", edge.ParseOption)
 
+	caddy.RegisterModule(new(guard.Guard))
+	httpcaddyfile.RegisterHandlerDirective("edge_guard", guard.Parse)
+	httpcaddyfile.RegisterDirectiveOrder("edge_guard", httpcaddyfile.Before, "tracing")
+
 	caddy.RegisterModule(decision.Trace{})
 	httpcaddyfile.RegisterHandlerDirective("edge_trace", decision.ParseTrace)
 	httpcaddyfile.RegisterDirectiveOrder("edge_trace", httpcaddyfile.After, "tracing")
+
+	// Each of these goes right before method, the first of those that change the
+	// request, and so after whichever was put there earlier.
+	caddy.RegisterModule(new(session.Session))
+	httpcaddyfile.RegisterHandlerDirective("edge_session", session.Parse)
+	httpcaddyfile.RegisterDirectiveOrder("edge_session", httpcaddyfile.Before, "method")
 }
