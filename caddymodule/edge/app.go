@@ -3,6 +3,7 @@
 package edge
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -99,52 +100,28 @@ func (a *App) Provision(ctx caddy.Context) error {
 
 // check finds every fault of the configuration that can be known before it runs.
 func (a *App) check() error {
-	if !handoff.ValidRegion(a.POP) {
-		return fmt.Errorf("pop %q: a POP's name has 1 to 63 characters of a-z, 0-9 and '-'", a.POP)
+	if err := checkPOP(a.POP); err != nil {
+		return err
 	}
 	if len(a.Regions) == 0 {
-		return fmt.Errorf("no region: name at least one with its upstreams")
+		return errors.New("no region: name at least one with its upstreams")
 	}
-	names, publicNames, countries := map[string]bool{}, map[string]bool{}, map[string]string{}
-	for _, r := range a.Regions {
-		switch {
-		case r == nil:
-			return fmt.Errorf("a region is null: give it a name and upstreams")
-		case !handoff.ValidRegion(r.Name):
-			return fmt.Errorf("region %q: a region's name has 1 to 63 characters of a-z, 0-9 and '-'", r.Name)
-		case !handoff.ValidRegion(r.PublicName):
-			return fmt.Errorf("region %s: public_name %q: it has 1 to 63 characters of a-z, 0-9 and '-'", r.Name, r.PublicName)
-		case names[r.Name]:
-			return fmt.Errorf("region %s stands twice", r.Name)
-		case publicNames[r.PublicName]:
-			return fmt.Errorf("region %s: public_name %q is another region's too", r.Name, r.PublicName)
-		case len(r.Upstreams) == 0:
-			return fmt.Errorf("region %s has no upstreams", r.Name)
-		}
-		names[r.Name], publicNames[r.PublicName] = true, true
-		for _, u := range r.Upstreams {
-			if address, err := caddy.ParseNetworkAddress(u); err != nil || address.PortRangeSize() > 1 || !address.IsUnixNetwork() && address.StartPort == 0 {
-				return fmt.Errorf("region %s: upstream %q is not host:port or unix//path", r.Name, u)
-			}
-		}
-		for _, c := range r.Countries {
-			if !validCountry(c) {
-				return fmt.Errorf("region %s: country %q is not an ISO 3166-1 alpha-2 code such as DE", r.Name, c)
-			}
-			if other := countries[c]; other != "" {
-				return fmt.Errorf("region %s: country %s belongs to region %s already", r.Name, c, other)
-			}
-			countries[c] = r.Name
+	for i, r := range a.Regions {
+		if err := r.check(a.Regions[:i]); err != nil {
+			return err
 		}
 	}
-	if !names[a.DefaultRegion] {
+	if a.DefaultRegion == "" {
+		return errors.New("no default_region: name the region for requests that nothing else decides")
+	}
+	if a.Region(a.DefaultRegion) == nil {
 		return fmt.Errorf("default_region %q is not one of the regions", a.DefaultRegion)
 	}
-	if a.SessionCookie != "" && !validCookieName(a.SessionCookie) {
-		return fmt.Errorf("session_cookie %q is not a cookie's name: it has letters, digits and !#$%%&'*+-.^_`|~ (RFC 6265, section 4.1.1)", a.SessionCookie)
+	if err := checkCookie(a.SessionCookie); err != nil {
+		return err
 	}
 	if a.Assertion == nil {
-		return fmt.Errorf("no assertion: say which key signs, for example: assertion { key_file PATH }")
+		return errors.New("no assertion: say which key signs, for example: assertion { key_file PATH }")
 	}
 	if err := a.Assertion.check(); err != nil {
 		return fmt.Errorf("assertion: %w", err)
@@ -152,12 +129,60 @@ func (a *App) check() error {
 	return a.checkIssuers()
 }
 
-func validCountry(code string) bool {
-	return len(code) == 2 && 'A' <= code[0] && code[0] <= 'Z' && 'A' <= code[1] && code[1] <= 'Z'
+func checkPOP(name string) error {
+	if !handoff.ValidRegion(name) {
+		return fmt.Errorf("pop %q: a POP's name has 1 to 63 characters of a-z, 0-9 and '-'", name)
+	}
+	return nil
 }
 
-func validCookieName(name string) bool {
-	return (&http.Cookie{Name: name, Value: "v"}).Valid() == nil
+func checkCookie(name string) error {
+	if name != "" && (&http.Cookie{Name: name, Value: "v"}).Valid() != nil {
+		return fmt.Errorf("session_cookie %q is not a cookie's name: it has letters, digits and !#$%%&'*+-.^_`|~ (RFC 6265, section 4.1.1)", name)
+	}
+	return nil
+}
+
+// check holds the region against its own rules and against the regions before it.
+func (r *Region) check(before []*Region) error {
+	switch {
+	case r == nil:
+		return errors.New("a region is null: give it a name and upstreams")
+	case !handoff.ValidRegion(r.Name):
+		return fmt.Errorf("region %q: a region's name has 1 to 63 characters of a-z, 0-9 and '-'", r.Name)
+	case !handoff.ValidRegion(r.PublicName):
+		return fmt.Errorf("region %s: public_name %q: it has 1 to 63 characters of a-z, 0-9 and '-'", r.Name, r.PublicName)
+	case len(r.Upstreams) == 0:
+		return fmt.Errorf("region %s has no upstreams", r.Name)
+	}
+	for _, u := range r.Upstreams {
+		if address, err := caddy.ParseNetworkAddress(u); err != nil || address.PortRangeSize() > 1 || !address.IsUnixNetwork() && address.StartPort == 0 {
+			return fmt.Errorf("region %s: upstream %q is not host:port or unix//path", r.Name, u)
+		}
+	}
+	for _, other := range before {
+		switch {
+		case other.Name == r.Name:
+			return fmt.Errorf("region %s stands twice", r.Name)
+		case other.PublicName == r.PublicName:
+			return fmt.Errorf("region %s: public_name %q is that of region %s too", r.Name, r.PublicName, other.Name)
+		}
+	}
+	for _, c := range r.Countries {
+		if !validCountry(c) {
+			return fmt.Errorf("region %s: country %q is not an ISO 3166-1 alpha-2 code such as DE", r.Name, c)
+		}
+		for _, other := range before {
+			if slices.Contains(other.Countries, c) {
+				return fmt.Errorf("region %s: country %s belongs to region %s already", r.Name, c, other.Name)
+			}
+		}
+	}
+	return nil
+}
+
+func validCountry(code string) bool {
+	return len(code) == 2 && 'A' <= code[0] && code[0] <= 'Z' && 'A' <= code[1] && code[1] <= 'Z'
 }
 
 // Start reads the keys. Caddy starts apps in no order, so a request can come

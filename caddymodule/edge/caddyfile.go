@@ -13,6 +13,7 @@ import (
 // ParseOption makes the app from the global option of the Caddyfile.
 func ParseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	if existing != nil {
+		d.Next() // so that the error says where
 		return nil, d.Err("edge stands twice: a POP has one edge block")
 	}
 	a := new(App)
@@ -62,7 +63,9 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		var err error
 		switch d.Val() {
 		case "pop":
-			err = One(d, &a.POP)
+			if err = One(d, &a.POP); err == nil {
+				err = at(d, checkPOP(a.POP))
+			}
 		case "default_region":
 			err = One(d, &a.DefaultRegion)
 			defaultRegion = *d
@@ -73,7 +76,9 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "issuer":
 			err = a.unmarshalIssuer(d)
 		case "session_cookie":
-			err = One(d, &a.SessionCookie)
+			if err = One(d, &a.SessionCookie); err == nil {
+				err = at(d, checkCookie(a.SessionCookie))
+			}
 		default:
 			err = Unknown(d, "edge", "pop", "default_region", "region", "assertion", "issuer", "session_cookie")
 		}
@@ -81,22 +86,16 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
-	if a.DefaultRegion != "" && a.Region(a.DefaultRegion) == nil {
+	if a.DefaultRegion != "" && len(a.Regions) > 0 && a.Region(a.DefaultRegion) == nil {
 		return defaultRegion.Errf("default_region %q is not one of the regions", a.DefaultRegion)
 	}
-	if err := a.check(); err != nil {
-		return whole.WrapErr(fmt.Errorf("edge: %w", err))
-	}
-	return nil
+	return at(&whole, a.check())
 }
 
 func (a *App) unmarshalRegion(d *caddyfile.Dispenser) error {
 	r := new(Region)
 	if err := One(d, &r.Name); err != nil {
 		return err
-	}
-	if a.Region(r.Name) != nil {
-		return d.Errf("region %s stands twice", r.Name)
 	}
 	where := *d
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -115,14 +114,22 @@ func (a *App) unmarshalRegion(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
-	if len(r.Upstreams) == 0 {
-		return where.Errf("region %s has no upstreams", r.Name)
-	}
 	if r.PublicName == "" {
 		r.PublicName = r.Name
 	}
+	if err := r.check(a.Regions); err != nil {
+		return at(&where, err)
+	}
 	a.Regions = append(a.Regions, r)
 	return nil
+}
+
+// at says where err is in the file; nil stays nil.
+func at(d *caddyfile.Dispenser, err error) error {
+	if err == nil {
+		return nil
+	}
+	return d.WrapErr(fmt.Errorf("edge: %w", err))
 }
 
 func (a *App) unmarshalAssertion(d *caddyfile.Dispenser) error {
