@@ -9,6 +9,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/guard"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/region"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/session"
 )
 
@@ -19,7 +20,9 @@ import (
 //	edge_trace      tells tracing's span what was decided
 //	…
 //	edge_session    before rewrite: rules see the path that the client sent
-//	edge_region     after edge_session: the session's claims name the region
+//	edge_region     after try_files, the last that changes a path: a region's path
+//	                is made of the final one, and a replay has to know how. That is
+//	                after edge_session, whose claims name the region
 //	…
 //	reverse_proxy   with dynamic edge_region and transport edge
 func init() {
@@ -39,4 +42,10 @@ func init() {
 	caddy.RegisterModule(new(session.Session))
 	httpcaddyfile.RegisterHandlerDirective("edge_session", session.Parse)
 	httpcaddyfile.RegisterDirectiveOrder("edge_session", httpcaddyfile.Before, "method")
+
+	caddy.RegisterModule(new(region.Region))
+	caddy.RegisterModule(new(region.Upstreams))
+	caddy.RegisterModule(new(region.Transport))
+	httpcaddyfile.RegisterHandlerDirective("edge_region", region.Parse)
+	httpcaddyfile.RegisterDirectiveOrder("edge_region", httpcaddyfile.After, "try_files")
 }

@@ -2,7 +2,9 @@ package edge
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -46,6 +48,7 @@ func (a *Assertion) check() error {
 // signing is the loaded keys.
 type signing struct {
 	signer    *handoff.Signer
+	name      string // of the key that signs, see SigningKey
 	published []byte // JWKS
 }
 
@@ -59,7 +62,8 @@ func (a *Assertion) load() (*signing, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &signing{signer: signer, published: jwks.Marshal(nil)}, nil
+		digest := sha256.Sum256(secret)
+		return &signing{signer: signer, name: "HS256 " + hex.EncodeToString(digest[:]), published: jwks.Marshal(nil)}, nil
 	}
 	var signers []*handoff.Signer
 	add := func(where string, data []byte, err error) error {
@@ -93,7 +97,7 @@ func (a *Assertion) load() (*signing, error) {
 	for _, s := range signers {
 		public = append(public, s.Key())
 	}
-	return &signing{signer: signers[0], published: jwks.Marshal(public)}, nil
+	return &signing{signer: signers[0], name: signers[0].Key().ID, published: jwks.Marshal(public)}, nil
 }
 
 func parseKey(data []byte) (ed25519.PrivateKey, error) {
@@ -121,6 +125,15 @@ func (a *App) Sign(c *handoff.Claims) (string, error) {
 		return "", err
 	}
 	return a.keys.signer.Sign(c)
+}
+
+// SigningKey names the key or the secret that [App.Sign] signs with: no two have
+// the same name. It is for the key of a cache, and never leaves the process.
+func (a *App) SigningKey() (string, error) {
+	if err := a.loaded(); err != nil {
+		return "", err
+	}
+	return a.keys.name, nil
 }
 
 // PublishedKeys is the key set that regions verify this POP's assertions with,
