@@ -20,11 +20,7 @@ type Command struct {
 
 // Run starts the demo, says where everything is, and runs it until ctx ends.
 // It is an error when something did not come up, or ended on its own.
-func (c *Command) Run(ctx context.Context) error {
-	return c.run(ctx, os.Stdout)
-}
-
-func (c *Command) run(ctx context.Context, out io.Writer) error {
+func (c *Command) Run(ctx context.Context, out io.Writer) error {
 	program, err := os.Executable()
 	if err != nil {
 		return err
@@ -36,6 +32,9 @@ func (c *Command) run(ctx context.Context, out io.Writer) error {
 		Dir: c.Dir, Ports: DefaultPorts(c.PortBase), Caddy: c.Caddy, Regionalsvc: program, Caddyfile: c.Caddyfile,
 		Log: say, Died: func(p *Process) { died <- p },
 	})
+	if ctx.Err() != nil {
+		return errors.New("interrupted while starting; everything is stopped again")
+	}
 	if err != nil {
 		return err
 	}

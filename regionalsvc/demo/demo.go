@@ -225,6 +225,7 @@ func (d *Demo) describe(all map[string]database) error {
 			"GATEHOUSE_SESSION_COOKIE=" + sessionCookie,
 			"GATEHOUSE_EDGE_KEYS=" + edgeKeys,
 			"GATEHOUSE_STOREFRONT_TENANT=" + storefront,
+			"GATEHOUSE_DRAIN_DELAY=200ms", // the POPs are near
 			"OTEL_SERVICE_NAME=gatehouse-region",
 			"OTEL_RESOURCE_ATTRIBUTES=" + resource("gatehouse.region", name),
 		}, answers(r.Operator+"/readyz"))

@@ -193,3 +193,15 @@ func (p *Process) Tail() string {
 	}
 	return fmt.Sprintf("the end of %s:\n  %s", p.Log, strings.Join(lines, "\n  "))
 }
+
+// ExitCode is what the program, as it was last started, ended with; -1 while it
+// runs and when a signal ended it.
+func (p *Process) ExitCode() int {
+	r := p.current()
+	select {
+	case <-r.exited:
+		return r.state.ExitCode()
+	default:
+		return -1
+	}
+}
