@@ -18,9 +18,6 @@ import (
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
 )
 
-// RoleApprover may approve what changes what others see, a product for example.
-const RoleApprover = "approver"
-
 // ErrExists says that the tenant has a user of that e-mail address.
 var ErrExists = errors.New("this user exists")
 
@@ -56,7 +53,7 @@ func New(db *tenancy.DB, known *directory.Directory, sessions *Sessions, page Pa
 // NewUser is somebody to let in.
 type NewUser struct {
 	Tenant, Email, Password string
-	// Roles such as [RoleApprover]. None: none.
+	// Roles such as "approver". None: none.
 	Roles []string
 }
 

@@ -56,7 +56,7 @@ func newWorld(t *testing.T) *world {
 	if err := db.Enroll(t.Context(), tenancy.Tenant{ID: "acme", Name: "Acme", Currency: "EUR"}); err != nil {
 		t.Fatal(err)
 	}
-	ada, err := Create(t.Context(), db, NewUser{Tenant: "acme", Email: " Ada@Acme.example", Password: password, Roles: []string{RoleApprover}})
+	ada, err := Create(t.Context(), db, NewUser{Tenant: "acme", Email: " Ada@Acme.example", Password: password, Roles: []string{"approver"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestLogin_opensASessionThatTheEdgeCanVerify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if claims.Subject != w.ada || claims.Tenant != "acme" || claims.Region != "eu" || !slices.Equal(claims.Roles, []string{RoleApprover}) ||
+	if claims.Subject != w.ada || claims.Tenant != "acme" || claims.Region != "eu" || !slices.Equal(claims.Roles, []string{"approver"}) ||
 		claims.Session == "" || claims.AuthTime != claims.IssuedAt.Unix() || claims.ExpiresAt.Sub(claims.IssuedAt.Time) != 12*time.Hour {
 		t.Errorf("claims %+v", claims)
 	}
