@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	_ "github.com/gatehouse-edge/gatehouse/caddymodule"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edgetest"
 )
 

@@ -1,5 +1,6 @@
-// Package edgetest runs Caddy with Gatehouse's modules inside a test, makes
-// keys and sessions for it, and speaks to it byte by byte.
+// Package edgetest runs Caddy inside a test, makes keys and sessions for
+// it, and speaks to it byte by byte. The test imports package caddymodule by
+// itself, so that the handlers' own tests can use this package too.
 //
 // There is one Caddy in a process: a test that calls [Run] is not parallel.
 package edgetest
@@ -17,6 +18,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,7 +32,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard" // what Caddy itself has
 	"github.com/golang-jwt/jwt/v5"
 
-	_ "github.com/gatehouse-edge/gatehouse/caddymodule" // what is under test
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 	"github.com/gatehouse-edge/gatehouse/handoff/jwks"
 )
 
@@ -178,6 +181,45 @@ func PEM(t testing.TB, key any) []byte {
 func KeyFile(t testing.TB, keys ...jwks.Key) string {
 	t.Helper()
 	return Write(t, "jwks.json", jwks.Marshal(keys))
+}
+
+// App provisions and starts an edge app that stands alone, for the tests of
+// handlers: POP fra, region eu, and the issuers given.
+func App(t testing.TB, issuers ...*edge.Issuer) *edge.App {
+	t.Helper()
+	app := &edge.App{
+		POP: "fra", DefaultRegion: "eu", SessionCookie: "session",
+		Regions:   []*edge.Region{{Name: "eu", Upstreams: []string{"127.0.0.1:9"}}},
+		Assertion: &edge.Assertion{KeyFiles: []string{Write(t, "assertion.pem", PEM(t, Key(t, "EdDSA")))}},
+		Issuers:   issuers,
+	}
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	t.Cleanup(cancel)
+	if err := app.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := app.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := app.Cleanup(); err != nil {
+			t.Error(err)
+		}
+	})
+	return app
+}
+
+// Request is a request as Caddy hands it to its handlers.
+func Request(method, target string, header http.Header) *http.Request {
+	r := httptest.NewRequest(method, "http://pop.example/", nil)
+	if u, err := url.ParseRequestURI(target); err == nil {
+		r.URL = u
+	}
+	r.RequestURI = target
+	if header != nil {
+		r.Header = header
+	}
+	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, nil)
 }
 
 // Claims are those of a good session that ends in an hour, with changes laid

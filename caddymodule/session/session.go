@@ -101,14 +101,19 @@ func (s *Session) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	s.app = app.(*edge.App)
-	if len(s.app.Issuers) == 0 {
+	return s.use(app.(*edge.App))
+}
+
+// use prepares the handler for the app's issuers.
+func (s *Session) use(app *edge.App) error {
+	if len(app.Issuers) == 0 {
 		return errors.New("edge_session needs an issuer in the global option edge { … }: without one no session can be valid")
 	}
-	s.csrf = http.NewCrossOriginProtection()
+	s.app, s.csrf = app, http.NewCrossOriginProtection()
 	s.challenge = `Bearer realm="` + s.Realm + `"`
 	s.challengeInvalid = s.challenge + `, error="invalid_token"`
-	s.verifier, err = newVerifier(s.app, s.MaxTokenSize)
+	verifier, err := newVerifier(app, s.MaxTokenSize)
+	s.verifier = verifier
 	return err
 }
 
