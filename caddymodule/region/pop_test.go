@@ -39,6 +39,12 @@ func TestMain(m *testing.M) {
 		return testSession{}, nil
 	})
 	httpcaddyfile.RegisterDirectiveOrder("test_session", httpcaddyfile.Before, "method")
+	caddy.RegisterModule(testTracing{})
+	httpcaddyfile.RegisterHandlerDirective("test_tracing", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		h.Next()
+		return testTracing{}, nil
+	})
+	httpcaddyfile.RegisterDirectiveOrder("test_tracing", httpcaddyfile.After, "tracing")
 	var err error
 	if scratch, err = os.MkdirTemp("", "edge-region"); err != nil {
 		panic(err)
@@ -131,7 +137,7 @@ type seen struct {
 
 func newRegion(t *testing.T, name string, keys handoff.KeySource, configure ...func(*httptest.Server)) *fakeRegion {
 	t.Helper()
-	f := &fakeRegion{name: name, t: t, verifier: &handoff.Verifier{Region: name, Keys: keys}}
+	f := &fakeRegion{name: name, t: t, verifier: verifierOf(name, keys)}
 	f.Server = httptest.NewUnstartedServer(f)
 	for _, c := range configure {
 		c(f.Server)
@@ -139,6 +145,10 @@ func newRegion(t *testing.T, name string, keys handoff.KeySource, configure ...f
 	f.Start()
 	t.Cleanup(func() { f.CloseClientConnections(); f.Close() })
 	return f
+}
+
+func verifierOf(region string, keys handoff.KeySource) *handoff.Verifier {
+	return &handoff.Verifier{Region: region, Keys: keys}
 }
 
 func (f *fakeRegion) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -238,8 +248,17 @@ func newPOP(t *testing.T, siteBody string, configure ...func(*httptest.Server)) 
 	t.Helper()
 	_, source := keys(t)
 	p := &pop{eu: newRegion(t, "eu", source, configure...), us: newRegion(t, "us", source, configure...)}
+	forget(t)
 	p.load(t, siteBody)
 	return p
+}
+
+// forget stops Caddy, so that the next test finds nothing learnt.
+func forget(t *testing.T) {
+	t.Helper()
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (p *pop) load(t *testing.T, siteBody string) {
@@ -247,6 +266,8 @@ func (p *pop) load(t *testing.T, siteBody string) {
 	p.loadRegions(t, p.eu.addr(), p.us.addr(), siteBody)
 }
 
+// loadRegions puts a POP before regions at these addresses. What the POP before
+// it had learnt stays known.
 func (p *pop) loadRegions(t *testing.T, eu, us, siteBody string) {
 	t.Helper()
 	if err := caddy.Load(adapt(t, caddyfile(t, eu, us, siteBody)), true); err != nil {
