@@ -39,11 +39,12 @@ func quiet(conn net.Conn, idle time.Duration) bool {
 		return false
 	}
 	open := false
-	err = raw.Read(func(fd uintptr) bool {
+	// Not raw.Read, which waits for whoever is reading: after a slow write pgx
+	// leaves a goroutine in Read until the server speaks next.
+	err = raw.Control(func(fd uintptr) {
 		var b [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		open = errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EWOULDBLOCK)
-		return true // never wait
 	})
 	return err == nil && open
 }
