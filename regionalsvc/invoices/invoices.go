@@ -9,7 +9,6 @@ import (
 	"github.com/riverqueue/river"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
-	"github.com/gatehouse-edge/gatehouse/regionalsvc/orders"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
 )
 
@@ -44,10 +43,11 @@ func (s *Service) Register(workers *river.Workers) error {
 	return nil
 }
 
-// Write writes the invoice of an order, once however often it is called.
-func (s *Service) Write(ctx context.Context, args orders.Invoice) error {
-	return s.db.Write(ctx, args.Tenant, func(tx *tenancy.Tx) error {
-		tx.Queue(insertInvoice, tenancy.NewID(), args.Order, args.Customer, args.TotalCents, args.Currency)
+// Write writes the invoice of an order of tenant, once however often it is called.
+// in's ID is made here.
+func (s *Service) Write(ctx context.Context, tenant string, in Invoice) error {
+	return s.db.Write(ctx, tenant, func(tx *tenancy.Tx) error {
+		tx.Queue(insertInvoice, tenancy.NewID(), in.OrderID, in.CustomerID, in.TotalCents, in.Currency)
 		return nil
 	})
 }

@@ -72,7 +72,7 @@ func TestWorker_invoicesEachOrderOnce(t *testing.T) {
 		t.Errorf("%+v", invoice)
 	}
 	// A job may run twice: the second time changes nothing.
-	if err := service.Write(t.Context(), orders.Invoice{Tenant: "acme", Order: order.ID, Customer: customer.ID, TotalCents: 1, Currency: "XXX"}); err != nil {
+	if err := service.Write(t.Context(), "acme", invoices.Invoice{OrderID: order.ID, CustomerID: customer.ID, TotalCents: 1, Currency: "XXX"}); err != nil {
 		t.Fatal(err)
 	}
 	if again := await(t, service, order.ID); again != invoice {

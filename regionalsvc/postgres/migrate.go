@@ -179,7 +179,7 @@ func Check(ctx context.Context, pool *pgxpool.Pool) error {
 	case ours < SchemaVersion():
 		return fmt.Errorf("the database is at migration %d, this program needs %d: run migrate", ours, SchemaVersion())
 	case rivers < riverVersion:
-		return fmt.Errorf("River's tables are at version %d, this program needs %d: run migrate", rivers, riverVersion)
+		return fmt.Errorf("the job tables are at version %d, this program needs %d: run migrate", rivers, riverVersion)
 	}
 	return nil
 }

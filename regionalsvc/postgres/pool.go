@@ -111,7 +111,7 @@ func PoolConfig(cfg Config) (*pgxpool.Config, error) {
 	tracers := []pgx.QueryTracer{meter{}}
 	if cfg.Trace {
 		// The wait for a connection is the meter's own span, db.pool.wait.
-		tracers = append(tracers, otelpgx.NewTracer(otelpgx.WithTrimSQLInSpanName(), otelpgx.WithDisableAcquireTracer()))
+		tracers = append(tracers, otelpgx.NewTracer(otelpgx.WithDisableAcquireTracer()))
 	}
 	pc.ConnConfig.Tracer = multitracer.New(tracers...)
 	return pc, nil
