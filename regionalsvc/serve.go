@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -142,7 +143,10 @@ func (v *service) openPools(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := postgres.Check(ctx, v.requests); err != nil {
+	var absent *pgconn.PgError
+	if err := postgres.Check(ctx, v.requests); errors.As(err, &absent) && absent.Code == "42P01" { // undefined_table
+		return fmt.Errorf("the database has no schema yet, run `regionalsvc migrate`: %w", err)
+	} else if err != nil {
 		return err
 	}
 	telemetry.WatchPool(v.metrics, "requests", v.requests)
