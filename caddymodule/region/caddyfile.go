@@ -3,6 +3,8 @@ package region
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -15,27 +17,15 @@ import (
 // Parse makes the handler from the Caddyfile.
 func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	r := new(Region)
-	if err := r.UnmarshalCaddyfile(h.Dispenser); err != nil {
-		return nil, err
-	}
-	return r, checkPin(h, r.To)
-}
-
-// checkPin refuses a pin to a region that the edge option does not have. The
-// option is read before the sites are.
-func checkPin(h httpcaddyfile.Helper, to string) error {
 	option, ok := h.Option("edge").(httpcaddyfile.App)
-	if !ok || to == "" {
-		return nil // a missing option is said when the handler is provisioned
+	if !ok { // that it is missing is said when the handler is provisioned
+		return r, r.UnmarshalCaddyfile(h.Dispenser)
 	}
-	var app edge.App
-	if err := json.Unmarshal(option.Value, &app); err != nil {
-		return h.WrapErr(err)
+	app := new(edge.App)
+	if err := json.Unmarshal(option.Value, app); err != nil {
+		return nil, h.WrapErr(err)
 	}
-	if app.Region(to) == nil {
-		return h.Err(unknownPin(to, app.Regions))
-	}
-	return nil
+	return r, r.unmarshal(h.Dispenser, app)
 }
 
 // UnmarshalCaddyfile reads the directive:
@@ -48,7 +38,11 @@ func checkPin(h httpcaddyfile.Helper, to string) error {
 //
 // Placeholders: the template of rewrite holds {edge.region} and ends with {uri},
 // and no other; country is one.
-func (h *Region) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (h *Region) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return h.unmarshal(d, nil) }
+
+// unmarshal refuses a pin to a region that app does not have, where the app is
+// known: the edge option is read before the sites are.
+func (h *Region) unmarshal(d *caddyfile.Dispenser, app *edge.App) error {
 	d.Next() // the directive's name
 	if d.NextArg() {
 		return d.Errf("edge_region takes a matcher and a block, got %q", d.Val())
@@ -57,7 +51,9 @@ func (h *Region) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		var err error
 		switch d.Val() {
 		case "to":
-			err = edge.One(d, &h.To)
+			if err = edge.One(d, &h.To); err == nil && app != nil && app.Region(h.To) == nil {
+				err = d.Err(unknownPin(h.To, app.Regions))
+			}
 		case "rewrite":
 			if err = edge.One(d, &h.Rewrite); err == nil {
 				_, fault := splitTemplate(h.Rewrite)
@@ -112,31 +108,38 @@ func (t *Transport) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("transport edge takes a block and no argument, got %q", d.Val())
 	}
-	// The http transport's tokens are these without our own.
-	inner := []caddyfile.Token{d.Token()}
-	opened := false
+	first, brace := d.Token(), d.Token()
 	for d.NextBlock(0) {
-		if !opened {
-			opened = true
+		if brace.Text != "{" {
 			d.Prev()
-			inner = append(inner, d.Token()) // "{"
+			brace = d.Token()
 			d.Next()
 		}
-		if d.Val() == "replay_limit" {
-			if err := t.unmarshalReplayLimit(d); err != nil {
-				return err
-			}
-			continue
+		if err := t.unmarshalOption(d, first, brace); err != nil {
+			return err
 		}
-		inner = append(inner, d.NextSegment()...)
 	}
-	if opened {
-		inner = append(inner, d.Token()) // "}"
+	return nil
+}
+
+// unmarshalOption reads one option: our own, or one that the http transport
+// reads, as if it stood there alone. So what is wrong with it is said with its
+// own line.
+func (t *Transport) unmarshalOption(d *caddyfile.Dispenser, first, brace caddyfile.Token) error {
+	if d.Val() == "replay_limit" {
+		return t.unmarshalReplayLimit(d)
 	}
-	if err := t.HTTPTransport.UnmarshalCaddyfile(caddyfile.NewDispenser(inner)); err != nil {
-		return err
+	alone := append([]caddyfile.Token{first, brace}, d.NextSegment()...)
+	closing := d.Token()
+	closing.Text, closing.Line = "}", closing.Line+1
+	err := t.HTTPTransport.UnmarshalCaddyfile(caddyfile.NewDispenser(append(alone, closing)))
+	if err != nil && strings.Contains(err.Error(), "unrecognized subdirective") {
+		return fmt.Errorf("%w; transport edge has replay_limit and the options of transport http", err)
 	}
-	return at(d, t.check())
+	if err == nil {
+		err = at(d, t.check())
+	}
+	return err
 }
 
 var errReplayLimit = errors.New("replay_limit is a size from 1 byte to 64MiB, such as 1MiB")

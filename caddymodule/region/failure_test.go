@@ -2,11 +2,13 @@ package region_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -256,6 +258,39 @@ func TestFailure_aClientThatBreaksOffIsNotTheRegionsFault(t *testing.T) {
 	answer := p.raw(t, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n4\r\nbody\r\nnonsense\r\n")
 	if !strings.HasPrefix(answer, "HTTP/1.1 400") {
 		t.Error(answer)
+	}
+}
+
+func TestFailure_aClientThatLeavesIsNobodysFault(t *testing.T) {
+	p := newPOP(t, site("edge_region", ""))
+	reached, ended := make(chan string), make(chan struct{})
+	p.eu.answers(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		reached <- r.Header.Get("X-Request-Id")
+		<-r.Context().Done() // the edge does not leave the region at work for nobody
+		close(ended)
+	})
+	ctx, leave := context.WithCancel(t.Context())
+	r, _ := http.NewRequestWithContext(ctx, "POST", p.url+"/", strings.NewReader("order"))
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		if res, err := client.Do(r); err == nil {
+			_ = res.Body.Close()
+		}
+	}()
+	id := <-reached
+	leave()
+	<-gone
+	<-ended
+	for {
+		if d, ok := lastDecision.Load(id); ok { // it is kept when the handlers return
+			if d := d.(decision.Decision); d.Problem != "" || d.ShortCircuit != "" {
+				t.Errorf("%+v", d)
+			}
+			return
+		}
+		runtime.Gosched()
 	}
 }
 

@@ -115,7 +115,6 @@ func (h *Region) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 	stage := d.Stage(r.Context(), handoff.SpanRegionSelect)
 	home, why := h.choose(r, d)
 	d.Region(home, why)
-	d.Retarget = nil
 	if h.template != nil {
 		h.template.rewrite(r, d)
 	}

@@ -250,6 +250,22 @@ func TestReplay_whileTheClientIsStillSending(t *testing.T) {
 	}
 }
 
+// The body of a 421 is of no use; one that never ends must not hold the request.
+func TestReplay_doesNotWaitForTheBodyOfA421(t *testing.T) {
+	p := newPOP(t, site("edge_region", ""))
+	ended := make(chan struct{})
+	p.eu.answers(func(w http.ResponseWriter, r *http.Request) {
+		sendsTo("us")(w, r)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done() // the edge gives it up
+		close(ended)
+	})
+	if res, text := p.ask(t, "POST", "/", nil); res.StatusCode != 200 || text != "us POST / 0" {
+		t.Errorf("%d %s", res.StatusCode, text)
+	}
+	<-ended
+}
+
 func TestReplay_expectContinueAndTrailers(t *testing.T) {
 	p := newPOP(t, site("edge_region", ""))
 	trailers := make(chan http.Header, 1)

@@ -66,7 +66,8 @@ func splitTemplate(text string) (string, error) {
 		fault = "what stands before {uri} is a plain path"
 	}
 	if fault != "" {
-		return "", fmt.Errorf("rewrite %q: %s; for example: rewrite /{edge.region}{uri}", text, fault)
+		return "", fmt.Errorf("rewrite %q: %s; for example: rewrite /{edge.region}{uri}",
+			strings.ReplaceAll(text, placeholderURI, "{uri}"), fault)
 	}
 	return before, nil
 }

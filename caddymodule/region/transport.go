@@ -116,11 +116,11 @@ func (t *Transport) check() error {
 	}
 	switch {
 	case t.ReplayLimit < 0 || t.ReplayLimit > maxReplayLimit:
-		return fmt.Errorf("replay_limit %d: it is 1 byte to %d MiB", t.ReplayLimit, maxReplayLimit>>20)
+		return fmt.Errorf("replay_limit %d: from 1 byte to %d MiB can be kept", t.ReplayLimit, maxReplayLimit>>20)
 	case t.DialTimeout < 0:
-		return fmt.Errorf("dial_timeout %s: it is positive", time.Duration(t.DialTimeout))
+		return fmt.Errorf("dial_timeout %s: a positive duration is needed, such as 1s", time.Duration(t.DialTimeout))
 	case t.ResponseHeaderTimeout < 0:
-		return fmt.Errorf("response_header_timeout %s: it is positive", time.Duration(t.ResponseHeaderTimeout))
+		return fmt.Errorf("response_header_timeout %s: a positive duration is needed, such as 10s", time.Duration(t.ResponseHeaderTimeout))
 	}
 	return nil
 }
