@@ -195,6 +195,8 @@ func (d *Decision) Finish(r *http.Request, err error) error {
 			d.fail(r, err)
 			err = nil
 		}
+	} else if !d.w.done { // nobody wrote anything: net/http will answer 200
+		d.answer(d.w.Header(), http.StatusOK)
 	}
 	if d.Outcome == "" {
 		d.Outcome = outcomeOf(d.status)

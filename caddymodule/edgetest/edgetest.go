@@ -80,11 +80,17 @@ func Run(t testing.TB, caddyfile string) string {
 // Address is where srv0 of the running configuration listens.
 func Address(t testing.TB) string {
 	t.Helper()
+	return Server(t).Listeners()[0].Addr().String()
+}
+
+// Server is srv0 of the running configuration.
+func Server(t testing.TB) *caddyhttp.Server {
+	t.Helper()
 	app, err := caddy.ActiveContext().App("http")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return app.(*caddyhttp.App).Servers["srv0"].Listeners()[0].Addr().String()
+	return app.(*caddyhttp.App).Servers["srv0"]
 }
 
 // Answer is what came back over a connection of its own.

@@ -1,8 +1,6 @@
 package guard
 
 import (
-	"encoding/binary"
-	"math/rand/v2"
 	"net/http"
 
 	"github.com/google/uuid"
@@ -23,23 +21,5 @@ func requestID(h http.Header, trusted bool) string {
 
 // newRequestID makes a UUIDv7 (RFC 9562, section 5.7), so that ids sort by time.
 func newRequestID() string {
-	id, err := uuid.NewV7FromReader(random{})
-	if err != nil { // not reachable: random never fails
-		return uuid.NewString()
-	}
-	return id.String()
-}
-
-// random reads from Go's ChaCha8 generator, which the system seeds. An id must
-// be unique and hard to guess, and is no secret; the system's own source costs
-// a call into the kernel for each (BenchmarkRequestID).
-type random struct{}
-
-func (random) Read(p []byte) (int, error) {
-	for rest := p; len(rest) > 0; {
-		var word [8]byte
-		binary.LittleEndian.PutUint64(word[:], rand.Uint64())
-		rest = rest[copy(rest, word[:]):]
-	}
-	return len(p), nil
+	return uuid.Must(uuid.NewV7()).String() // crypto/rand, which never fails
 }
