@@ -316,7 +316,7 @@ func TestCaddy_everyAnswerHasOneRequestID(t *testing.T) {
 }
 
 // A server has the error routes of all its sites: a site without any keeps its
-// problems.
+// problems, and so does one whose routes are for other errors.
 func TestCaddy_errorRoutesOfAnotherSiteAreNotOurs(t *testing.T) {
 	s, _ := newSite(t, "edge_guard\n\tedge_session")
 	config := strings.Replace(s.String(), "http://:0 {", "http://mine.example:0 {", 1) + `
@@ -328,9 +328,18 @@ http://theirs.example:0 {
 		respond "their page"
 	}
 }
+http://picky.example:0 {
+	bind 127.0.0.1
+	edge_guard
+	edge_session
+	handle_errors 404 {
+		respond "not found"
+	}
+}
 `
 	address := edgetest.Run(t, config)
-	for host, want := range map[string]string{"mine.example": `"title":"A valid session is needed"`, "theirs.example": "their page"} {
+	const problem = `"title":"A valid session is needed"`
+	for host, want := range map[string]string{"mine.example": problem, "theirs.example": "their page", "picky.example": problem} {
 		a := edgetest.Raw(t, address, "GET / HTTP/1.1\nHost: "+host+"\n\n")
 		if a.StatusCode != 401 || !strings.Contains(a.Body, want) || len(a.Header["X-Request-Id"]) != 1 {
 			t.Errorf("%s: %d %q %s", host, a.StatusCode, a.Header["X-Request-Id"], a.Body)
