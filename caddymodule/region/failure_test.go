@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -43,9 +44,19 @@ func rawRegion(t *testing.T, serve func(net.Conn)) string {
 }
 
 func TestFailure_regionDownIs503AndTheOtherIsUnharmed(t *testing.T) {
-	p := newPOP(t, site("edge_region", ""))
+	_, source := keys(t)
+	socket := filepath.Join(t.TempDir(), "eu.sock") // an address that nobody else can take meanwhile
+	onSocket := func(s *httptest.Server) {
+		_ = s.Listener.Close()
+		var err error
+		if s.Listener, err = net.Listen("unix", socket); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := &pop{eu: newRegion(t, "eu", source, onSocket), us: newRegion(t, "us", source)}
+	forget(t)
+	p.loadRegions(t, "unix/"+socket, p.us.addr(), site("edge_region", ""))
 	p.ask(t, "GET", "/", nil, "Test-Home: eu") // leaves a connection in the pool
-	address := p.eu.addr()
 	p.eu.CloseClientConnections()
 	p.eu.Close()
 	for _, method := range []string{"GET", "POST"} {
@@ -67,9 +78,9 @@ func TestFailure_regionDownIs503AndTheOtherIsUnharmed(t *testing.T) {
 	}
 
 	// It comes back: nobody has to reload.
-	l, err := net.Listen("tcp", address)
+	l, err := net.Listen("unix", socket)
 	if err != nil {
-		t.Skipf("the port was taken meanwhile: %v", err)
+		t.Fatal(err)
 	}
 	back := &http.Server{Handler: p.eu}
 	go func() { _ = back.Serve(l) }()

@@ -213,7 +213,7 @@ func TestAssertion_isNotSharedBetweenKeysRegionsAndReplays(t *testing.T) {
 	d.Identity = handoff.Identity{}
 	note("nobody")
 	d.Identity, d.SessionKey = handoff.Identity{Tenant: "acme"}, [sha256.Size]byte{}
-	if signed() == signed() {
+	if first := signed(); first == signed() {
 		t.Error("a session that nothing tells apart is shared")
 	}
 }

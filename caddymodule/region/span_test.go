@@ -54,7 +54,7 @@ func toRegion(t *testing.T) []sdktrace.ReadOnlySpan {
 func attributesOf(s sdktrace.ReadOnlySpan) map[string]string {
 	found := map[string]string{}
 	for _, a := range s.Attributes() {
-		found[string(a.Key)] = a.Value.Emit()
+		found[string(a.Key)] = a.Value.String()
 	}
 	return found
 }
