@@ -303,3 +303,20 @@ func TestGivenServers_areGivenForBothRegionsOrNone(t *testing.T) {
 		})
 	}
 }
+
+// Caddyfile.example looks at OTEL_TRACES_EXPORTER alone; the service also at an
+// endpoint. Whoever sets only that must not get half a trace.
+func TestTracing_anEndpointTurnsItOnAtTheEdgeToo(t *testing.T) {
+	for _, row := range []struct{ exporter, endpoint, want string }{
+		{"", "", ""},
+		{"", "http://127.0.0.1:4318", "OTEL_TRACES_EXPORTER=otlp"},
+		{"none", "http://127.0.0.1:4318", ""},
+		{"otlp", "", ""},
+	} {
+		t.Setenv("OTEL_TRACES_EXPORTER", row.exporter)
+		t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", row.endpoint)
+		if got := strings.Join(tracing(), " "); got != row.want {
+			t.Errorf("%+v: %q", row, got)
+		}
+	}
+}
