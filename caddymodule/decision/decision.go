@@ -203,7 +203,8 @@ func (d *Decision) GuardDone() {
 	d.Stamp(handoff.SpanGuard, d.guardDone.Sub(d.began))
 }
 
-// placeholder answers for {edge.…}.
+// placeholder answers for {edge.…} and, where a session held, for Caddy's own
+// {http.auth.user.id}.
 func (d *Decision) placeholder(key string) (any, bool) {
 	switch key {
 	case "edge.request_id":
@@ -218,6 +219,8 @@ func (d *Decision) placeholder(key string) (any, bool) {
 		return string(d.Auth), true
 	case "edge.cache":
 		return d.CacheStatus, true
+	case "http.auth.user.id": // what Caddy's access log calls user_id
+		return d.Identity.Subject, d.Identity.Subject != ""
 	}
 	return nil, false
 }

@@ -230,7 +230,7 @@ func traced(t *testing.T, next caddyhttp.HandlerFunc) (spans tracetest.SpanStubs
 func attributes(s tracetest.SpanStub) map[string]string {
 	m := map[string]string{}
 	for _, a := range s.Attributes {
-		m[string(a.Key)] = a.Value.Emit()
+		m[string(a.Key)] = a.Value.String()
 	}
 	return m
 }

@@ -43,6 +43,7 @@ func BenchmarkGuard(b *testing.B) {
 	h := browserHeader()
 	w := httptest.NewRecorder()
 	bare := edgetest.Request("GET", "/app/orders?limit=5", h)
+	server := new(caddyhttp.Server) // which has no access log
 	for name, handler := range map[string]func(r *http.Request) error{
 		"base":  func(r *http.Request) error { return next.ServeHTTP(w, r) },
 		"guard": func(r *http.Request) error { return g.ServeHTTP(w, r, next) },
@@ -50,7 +51,7 @@ func BenchmarkGuard(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				r := caddyhttp.PrepareRequest(bare, caddy.NewReplacer(), w, nil)
+				r := caddyhttp.PrepareRequest(bare, caddy.NewReplacer(), w, server)
 				if err := handler(r); err != nil {
 					b.Fatal(err)
 				}

@@ -49,7 +49,8 @@ const (
 // With a session from a cookie, an unsafe method or an upgrade, as of a
 // WebSocket, must come from this site (http.CrossOriginProtection), else 403.
 //
-// It sets {http.auth.user.id}, so that Caddy's access log names the user.
+// With a session, {http.auth.user.id} is its subject: Caddy's access log names
+// the user.
 type Session struct {
 	// Login is the path of the login page on this site. It must not be behind
 	// edge_session itself. Default: "/login".
@@ -180,9 +181,6 @@ func (s *Session) admit(r *http.Request, d *decision.Decision) error {
 	}
 	d.Identity, d.ClaimedHome, d.SessionKey = v.identity, v.home, key
 	d.ForwardSession = s.ForwardToken
-	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.Set("http.auth.user.id", v.identity.Subject)
-	}
 	if !s.ForwardToken {
 		if sent.bearer {
 			delete(r.Header, "Authorization")
