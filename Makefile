@@ -2,7 +2,7 @@
 # each verb says what else it looks for.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-clean test lint
+.PHONY: help build demo demo-clean test lint bench
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,3 +37,9 @@ lint: build ## gofmt, go vet, staticcheck, shellcheck, caddy fmt
 		grep '^[-+]' bin/fmt.diff; echo "Caddyfile.example: run bin/caddy fmt --overwrite Caddyfile.example" >&2; exit 1; \
 	}
 	@echo "lint: nothing to complain about"
+
+bench: build ## the figures of docs/PERFORMANCE.md, in some minutes; nothing else should run
+	@.ci/need postgresql wrk
+	go test -run '^$$' -bench . -benchmem ./handoff/... ./caddymodule/...
+	go run ./test/bench edge
+	go run ./test/bench orders
