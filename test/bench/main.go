@@ -1,0 +1,33 @@
+// Command bench measures Gatehouse against what stands beside it, on loopback.
+// Rows take turns within a round, and medians over the rounds are printed:
+// on a shared machine only what ran side by side can be compared.
+//
+//	go run ./test/bench edge     the edge's chain against a bare reverse_proxy
+//	go run ./test/bench orders   orders per second, through a POP and direct
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+func main() {
+	var cli struct {
+		Edge   edgeBench   `cmd:"" help:"The edge's chain against a bare reverse_proxy, by wrk."`
+		Orders ordersBench `cmd:"" help:"Orders per second and their latency, through a POP and direct."`
+		Origin originCmd   `cmd:"" hidden:"" help:"The trivial origin behind both."`
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	parsed := kong.Parse(&cli, kong.Name("bench"), kong.BindTo(ctx, (*context.Context)(nil)))
+	if err := parsed.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
