@@ -2,7 +2,6 @@ package accounts
 
 import (
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -161,13 +160,9 @@ func isForm(r *http.Request) bool {
 // readForm reads a form of the fields named, each at most once and no other.
 func readForm(r *http.Request, fields ...string) (url.Values, error) {
 	invalid := problem.New(http.StatusBadRequest, problem.InvalidBody, "")
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxForm))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return nil, problem.Newf(http.StatusRequestEntityTooLarge, problem.BodyTooLarge, "at most %d bytes are read", maxForm)
-	case err != nil:
-		return nil, problem.New(http.StatusBadRequest, problem.MalformedRequest, "the body could not be read to its end").WithCause(err)
+	body, err := api.ReadAll(r.Body, maxForm)
+	if err != nil {
+		return nil, err
 	}
 	form, err := url.ParseQuery(string(body))
 	if err != nil {

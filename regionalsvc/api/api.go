@@ -7,9 +7,10 @@
 //	  → handoff.Verifier: 401 for whoever did not come through a POP
 //	    → server span, child of the edge's
 //	      → route: 404, 405
-//	        → concurrency, body and time limits: 503, 413
-//	          → access and home: 401, 421 before any query
-//	            → the capability's handler
+//	        → access and home: 401, 421 before any query
+//	          → the body, received before a turn is taken: 413
+//	            → concurrency and time limits: 503
+//	              → the capability's handler
 package api
 
 import (

@@ -58,7 +58,7 @@ func Body(r *http.Request) ([]byte, error) {
 	if err := mediaType(r, "application/json"); err != nil {
 		return nil, err
 	}
-	return readAll(r, MaxBody)
+	return ReadAll(r.Body, MaxBody)
 }
 
 // Parse reads body as Decode does: its second half.
@@ -175,19 +175,6 @@ func mediaType(r *http.Request, want string) error {
 		return refused("Content-Encoding", "must be absent")
 	}
 	return nil
-}
-
-// readAll reads the body of r up to limit bytes.
-func readAll(r *http.Request, limit int64) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, limit))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return nil, problem.Newf(http.StatusRequestEntityTooLarge, problem.BodyTooLarge, "at most %d bytes are read", large.Limit)
-	case err != nil:
-		return nil, problem.New(http.StatusBadRequest, problem.MalformedRequest, "the body could not be read to its end").WithCause(err)
-	}
-	return body, nil
 }
 
 // Limit is the page size that ?limit= asks for, 1 to [MaxLimit], or

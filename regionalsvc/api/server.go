@@ -24,6 +24,10 @@ const (
 	DefaultMaxInFlight = 128
 	// slotWait is how long one more waits for its turn.
 	slotWait = 100 * time.Millisecond
+	// anyoneShare and largeShare are the parts of MaxInFlight, one in so many, for
+	// whoever need not be signed in and for large bodies.
+	anyoneShare = 4
+	largeShare  = 4
 )
 
 // Config is what an [API] is made of.
@@ -40,7 +44,9 @@ type Config struct {
 	// RequestTimeout bounds a handler. Default: [handoff.RegionRequestTimeout].
 	RequestTimeout time.Duration
 	// MaxInFlight bounds the handlers at work; one more waits a moment for its
-	// turn and is then answered 503. Default: [DefaultMaxInFlight].
+	// turn and is then answered 503. Routes for [Anyone] get a quarter of them at
+	// most, so that whoever is not signed in cannot keep out those who are.
+	// Default: [DefaultMaxInFlight].
 	MaxInFlight int
 	// Log has a line for each request. Default: none.
 	Log *zap.Logger
@@ -53,7 +59,9 @@ type API struct {
 	Config
 	mux      *http.ServeMux
 	verified http.Handler
-	slots    *Slots
+	slots    *Slots // of all handlers
+	anyone   *Slots // of those for Anyone
+	large    *Slots // of large bodies
 	draining atomic.Bool
 }
 
@@ -72,7 +80,12 @@ func New(c Config, routes ...Route) (*API, error) {
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
-	a := &API{Config: c, mux: http.NewServeMux(), slots: NewSlots(c.MaxInFlight, slotWait)}
+	a := &API{
+		Config: c, mux: http.NewServeMux(),
+		slots:  NewSlots(c.MaxInFlight, slotWait),
+		anyone: NewSlots(max(1, c.MaxInFlight/anyoneShare), slotWait),
+		large:  NewSlots(max(1, c.MaxInFlight/largeShare), slotWait),
+	}
 	for _, route := range routes {
 		if err := a.register(route); err != nil {
 			return nil, err
@@ -154,6 +167,18 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request, route Route) error 
 			return err
 		}
 	}
+	done, err := a.receive(r, route.Access)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if route.Access == Anyone {
+		release, err := a.anyone.Acquire(r.Context())
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
 	release, err := a.slots.Acquire(r.Context())
 	if err != nil {
 		return err
@@ -161,9 +186,7 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request, route Route) error 
 	defer release()
 	ctx, cancel := context.WithTimeout(r.Context(), a.RequestTimeout)
 	defer cancel()
-	r = r.WithContext(ctx)
-	r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
-	return route.Handle(w, r)
+	return route.Handle(w, r.WithContext(ctx))
 }
 
 // admit lets a tenant pass that is at home here. It asks no database.

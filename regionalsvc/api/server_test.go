@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -347,15 +348,94 @@ func TestAPI_halfAnAnswerIsBrokenOff(t *testing.T) {
 
 func TestAPI_bodyIsBounded(t *testing.T) {
 	t.Parallel()
-	g := newRegion(t, nil, api.Route{Pattern: "POST /api/x", Handle: func(w http.ResponseWriter, r *http.Request) error {
-		_, err := io.Copy(io.Discard, r.Body)
-		var large *http.MaxBytesError
-		if !errors.As(err, &large) {
-			t.Errorf("read to its end: %v", err)
+	measure := func(w http.ResponseWriter, r *http.Request) error {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return err
 		}
-		return api.JSON(w, http.StatusOK, "")
-	}})
-	g.send(g.pop.Request(t, http.MethodPost, "/api/x", strings.NewReader(strings.Repeat("a", api.MaxBody+1)), apitest.User("acme")))
+		return api.JSON(w, http.StatusOK, len(body))
+	}
+	g := newRegion(t, nil, api.Route{Pattern: "POST /api/x", Handle: measure}, api.Route{Pattern: "POST /x", Access: api.Anyone, Handle: measure})
+	for _, row := range []struct {
+		target string
+		bytes  int
+		status int
+	}{
+		{"/api/x", 0, 200}, {"/api/x", 16<<10 + 1, 200}, {"/api/x", api.MaxBody, 200}, {"/api/x", api.MaxBody + 1, 413},
+		{"/x", 16 << 10, 200}, {"/x", 16<<10 + 1, 413},
+	} {
+		for _, length := range []int64{int64(row.bytes), -1} { // said before, or chunked
+			r := g.pop.Request(t, http.MethodPost, row.target, strings.NewReader(strings.Repeat("a", row.bytes)), apitest.User("acme"))
+			r.ContentLength = length
+			resp := g.send(r)
+			if row.status == http.StatusRequestEntityTooLarge {
+				wantProblem(t, resp, row.status, problem.BodyTooLarge)
+				continue
+			}
+			if body, _ := io.ReadAll(resp.Body); resp.StatusCode != row.status || string(body) != strconv.Itoa(row.bytes) {
+				t.Errorf("%d bytes to %s, length %d: %d %s", row.bytes, row.target, length, resp.StatusCode, body)
+			}
+		}
+	}
+}
+
+// TestAPI_slowBodiesTakeNobodysTurn: it costs a client nothing to begin a login
+// and to never end it.
+func TestAPI_slowBodiesTakeNobodysTurn(t *testing.T) {
+	t.Parallel()
+	g := newRegion(t, func(c *api.Config) { c.MaxInFlight = 1 },
+		api.Route{Pattern: "POST /login", Access: api.Anyone, Handle: hello}, api.Route{Pattern: "GET /login", Access: api.Anyone, Handle: hello},
+		api.Route{Pattern: "POST /api/x", Handle: hello}, api.Route{Pattern: "GET /api/x", Handle: hello})
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	for _, target := range []string{"/login", "/api/x"} {
+		body, sent := io.Pipe()
+		defer sent.Close()
+		r := g.pop.Request(t, http.MethodPost, target, body, apitest.User("acme"))
+		wait.Go(func() { g.send(r) })
+		if _, err := sent.Write([]byte("{")); err != nil { // it is being read
+			t.Fatal(err)
+		}
+	}
+	for _, target := range []string{"/login", "/api/x"} {
+		if resp := g.ask(t, http.MethodGet, target, apitest.User("acme")); resp.StatusCode != http.StatusOK {
+			t.Errorf("%s beside a slow body: %d", target, resp.StatusCode)
+		}
+	}
+}
+
+// TestAPI_anyoneLeavesTurnsToTenants: a flood of logins waits for hashes, and
+// orders go on.
+func TestAPI_anyoneLeavesTurnsToTenants(t *testing.T) {
+	t.Parallel()
+	const inFlight = 8
+	entered, leave := make(chan struct{}), make(chan struct{})
+	g := newRegion(t, func(c *api.Config) { c.MaxInFlight, c.RequestTimeout = inFlight, 5*time.Second },
+		api.Route{Pattern: "POST /login", Access: api.Anyone, Handle: func(w http.ResponseWriter, r *http.Request) error {
+			entered <- struct{}{}
+			select {
+			case <-leave:
+			case <-r.Context().Done():
+			}
+			return r.Context().Err()
+		}}, api.Route{Pattern: "GET /api/x", Handle: hello})
+	var wait sync.WaitGroup
+	for range inFlight / 4 {
+		r := g.pop.Request(t, http.MethodPost, "/login", nil, handoff.Identity{})
+		wait.Go(func() { g.send(r) })
+		<-entered
+	}
+	go func() {
+		for range entered { // whoever comes in after all
+		}
+	}()
+	wantProblem(t, g.ask(t, http.MethodPost, "/login", handoff.Identity{}), 503, problem.Overloaded)
+	if resp := g.ask(t, http.MethodGet, "/api/x", apitest.User("acme")); resp.StatusCode != http.StatusOK {
+		t.Errorf("a tenant beside a flood of logins: %d", resp.StatusCode)
+	}
+	close(leave)
+	wait.Wait()
+	close(entered)
 }
 
 func TestAPI_handlerHasADeadline(t *testing.T) {
