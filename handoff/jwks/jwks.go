@@ -9,6 +9,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/subtle"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
@@ -163,6 +164,43 @@ func (s *Set) Len() int { return len(s.keys) }
 
 // Keys is a copy of the keys.
 func (s *Set) Keys() []Key { return slices.Clone(s.keys) }
+
+// Equal reports whether two sets hold the same keys, whatever their order.
+func (s *Set) Equal(other *Set) bool {
+	if s == nil || other == nil || len(s.keys) != len(other.keys) {
+		return s == other
+	}
+	for _, k := range s.keys {
+		if !slices.ContainsFunc(other.keys, k.equal) {
+			return false
+		}
+	}
+	return true
+}
+
+func (k Key) equal(other Key) bool {
+	return k.ID == other.ID && k.Algorithm == other.Algorithm && SameMaterial(k.Material, other.Material)
+}
+
+// SameMaterial reports whether two keys are the same key. Secrets are compared
+// in constant time.
+func SameMaterial(a, b any) bool {
+	switch a := a.(type) {
+	case ed25519.PublicKey:
+		other, ok := b.(ed25519.PublicKey)
+		return ok && a.Equal(other)
+	case *ecdsa.PublicKey:
+		other, ok := b.(*ecdsa.PublicKey)
+		return ok && (a == other || a.Equal(other))
+	case *rsa.PublicKey:
+		other, ok := b.(*rsa.PublicKey)
+		return ok && (a == other || a.Equal(other))
+	case []byte:
+		other, ok := b.([]byte)
+		return ok && subtle.ConstantTimeCompare(a, other) == 1
+	}
+	return false
+}
 
 // Find gives the key with that id. A token without a kid is answered by a set
 // of a single key.

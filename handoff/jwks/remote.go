@@ -9,8 +9,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/go-json-experiment/json"
 )
 
 // Defaults of [Remote].
@@ -26,7 +29,8 @@ const (
 // too old: the token may be good, and the caller should answer 503, not 401.
 var ErrUnavailable = errors.New("key set is unavailable")
 
-// Remote keeps the key set of one URL.
+// Remote keeps the key set of one URL, or of one issuer that says in its OpenID
+// Connect configuration where that is.
 //
 //	        first Find              fetched
 //	empty ─────────────▶ waiting ─────────────▶ fresh ◀────────────┐
@@ -50,11 +54,19 @@ var ErrUnavailable = errors.New("key set is unavailable")
 // on, and after Cooldown at the latest. An issuer that publishes a key for
 // longer than Refresh before it signs with it is never late.
 //
-// The zero value needs a URL. A Remote must not be copied once it is used. There
+// A process that starts while the issuer is down is stale from its first Find
+// if it was given the set of an earlier one: see [Remote.Restore].
+//
+// The zero value needs a URL or an Issuer. A Remote must not be copied once it is used. There
 // is nothing to close: a fetch ends by itself within Timeout.
 type Remote struct {
-	// URL of the set.
+	// URL of the set. Empty: Issuer says where it is.
 	URL string
+	// Issuer is asked, before each fetch and within its Timeout, where its key set
+	// is: it is the exact iss of its tokens and the URL that [DiscoveryURL] begins
+	// with. What it answers must name the same issuer, and a key set that may be
+	// fetched from. Not used with a URL.
+	Issuer string
 	// Refresh is the age at which the set is fetched again, less a tenth at
 	// random so that a fleet does not ask as one. Default: 10 minutes.
 	Refresh time.Duration
@@ -69,9 +81,10 @@ type Remote struct {
 	// Client fetches; redirects are not followed, whatever it says. Default: one
 	// without a proxy, and so with a Client that has no Transport.
 	Client *http.Client
-	// OnFetch hears of each fetch, err nil for a good one, before anyone who
-	// waits for it goes on. It must not block. Default: nobody hears.
-	OnFetch func(err error)
+	// OnFetch hears of each fetch once those who waited for it have gone on, and
+	// so may take its time. One that takes longer than the pause after a fetch
+	// hears of the next meanwhile. Default: nobody hears.
+	OnFetch func(Fetch)
 	// Now is the clock. Default: time.Now.
 	Now func() time.Time
 
@@ -83,6 +96,19 @@ type Remote struct {
 	failures int           // since the last good fetch
 	err      error         // of the last fetch
 	flight   chan struct{} // closed when the fetch in flight ends; nil: none
+}
+
+// Fetch is how a fetch ended.
+type Fetch struct {
+	// Err is nil for a good one.
+	Err error
+	// Set is what answers from now on: the one fetched or, after a bad fetch, the
+	// one before. Nil: there is none, or it is too old to answer.
+	Set *Set
+	// At is when Set was fetched.
+	At time.Time
+	// Before is what answered until now. Nil: nothing did.
+	Before *Set
 }
 
 // CheckURL refuses an address that keys must not be fetched from.
@@ -132,7 +158,7 @@ func (r *Remote) Find(ctx context.Context, id string) (key Key, found bool, err 
 	select {
 	case <-flight:
 	case <-ctx.Done():
-		return Key{}, false, fmt.Errorf("%w: %s: %w", ErrUnavailable, r.URL, ctx.Err())
+		return Key{}, false, fmt.Errorf("%w: %s: %w", ErrUnavailable, r.source(), ctx.Err())
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -162,7 +188,7 @@ func (r *Remote) unavailable(now time.Time) error {
 	case r.err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, r.err)
 	case !r.usable(now):
-		return fmt.Errorf("%w: %s: the set is too old", ErrUnavailable, r.URL)
+		return fmt.Errorf("%w: %s: the set is too old", ErrUnavailable, r.source())
 	}
 	return nil
 }
@@ -179,33 +205,64 @@ func (r *Remote) start() <-chan struct{} {
 
 // fetch belongs to no request: one that gives up must not fail the others.
 func (r *Remote) fetch(done chan struct{}) {
-	defer close(done)
 	ctx, cancel := context.WithTimeout(context.Background(), or(r.Timeout, DefaultTimeout))
 	defer cancel()
 	set, err := r.get(ctx)
-	r.keep(set, err)
+	ended := r.keep(set, err)
+	close(done)
 	if r.OnFetch != nil {
-		r.OnFetch(err)
+		r.OnFetch(ended)
 	}
 }
 
 // keep notes how a fetch ended and when the next may begin.
-func (r *Remote) keep(set *Set, err error) {
+func (r *Remote) keep(set *Set, err error) Fetch {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
+	ended := Fetch{Err: err, Before: r.set}
 	cooldown := or(r.Cooldown, DefaultCooldown)
 	r.err, r.flight = err, nil
 	if err != nil {
 		backoff := or(r.Retry, DefaultRetry) << min(r.failures, 10)
 		r.failures++
 		r.pause = now.Add(min(backoff, cooldown))
-		return
+	} else {
+		refresh := or(r.Refresh, DefaultRefresh)
+		r.set, r.fetched, r.failures = set, now, 0
+		r.due = now.Add(refresh - rand.N(refresh/10+1))
+		r.pause = now.Add(cooldown)
 	}
-	refresh := or(r.Refresh, DefaultRefresh)
-	r.set, r.fetched, r.failures = set, now, 0
-	r.due = now.Add(refresh - rand.N(refresh/10+1))
-	r.pause = now.Add(cooldown)
+	if r.usable(now) {
+		ended.Set, ended.At = r.set, r.fetched
+	}
+	return ended
+}
+
+// Restore gives the set that an earlier process had fetched at that time. It
+// answers until it is older than MaxStale, and the first Find begins to fetch
+// another. Restore reports whether it took the set: not when it is too old, nor
+// when one was fetched meanwhile.
+func (r *Remote) Restore(set *Set, fetched time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	if fetched.After(now) { // a clock was put back: it must not answer for longer
+		fetched = now
+	}
+	if r.set != nil || set == nil || now.Sub(fetched) >= or(r.MaxStale, DefaultMaxStale) {
+		return false
+	}
+	r.set, r.fetched = set, fetched
+	return true
+}
+
+// source names the set in errors.
+func (r *Remote) source() string {
+	if r.URL == "" {
+		return "issuer " + r.Issuer
+	}
+	return r.URL
 }
 
 func (r *Remote) now() time.Time {
@@ -215,32 +272,100 @@ func (r *Remote) now() time.Time {
 	return time.Now()
 }
 
+// DiscoveryURL is where an issuer says where its keys are (OpenID Connect
+// Discovery 1.0, section 4). It fails for one that is no URL to ask.
+func DiscoveryURL(issuer string) (string, error) {
+	if err := CheckURL(issuer); err != nil {
+		return "", err
+	}
+	if strings.Contains(issuer, "?") {
+		return "", fmt.Errorf("%q: an issuer to be asked has no query (OpenID Connect Discovery 1.0, section 2)", issuer)
+	}
+	return strings.TrimSuffix(issuer, "/") + "/.well-known/openid-configuration", nil
+}
+
 func (r *Remote) get(ctx context.Context) (*Set, error) {
-	if err := CheckURL(r.URL); err != nil {
+	address := r.URL
+	if address == "" {
+		var err error
+		if address, err = r.discover(ctx); err != nil {
+			return nil, err
+		}
+	}
+	data, err := r.load(ctx, address, "application/jwk-set+json, application/json")
+	if err != nil {
+		return nil, err
+	}
+	set, err := Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", address, err)
+	}
+	return set, nil
+}
+
+// discover asks the issuer where its key set is. An issuer that answers for
+// another is not believed (section 4.3): that is how one tenant of a provider
+// would pass for its neighbour. One that is asked over https cannot send us to a
+// service on our own machine.
+func (r *Remote) discover(ctx context.Context) (string, error) {
+	address, err := DiscoveryURL(r.Issuer)
+	if err != nil {
+		return "", fmt.Errorf("discover keys: %w", err)
+	}
+	data, err := r.load(ctx, address, "application/json")
+	if err != nil {
+		return "", err
+	}
+	var found struct {
+		Issuer string `json:"issuer"`
+		Keys   string `json:"jwks_uri"`
+	}
+	if err := json.Unmarshal(data, &found); err != nil {
+		return "", fmt.Errorf("load %s: not JSON: %w", address, err)
+	}
+	if found.Issuer != r.Issuer {
+		return "", fmt.Errorf("load %s: it is of issuer %.256q", address, found.Issuer)
+	}
+	if err := CheckURL(found.Keys); err != nil {
+		return "", fmt.Errorf("load %s: jwks_uri: %w", address, err)
+	}
+	if secure(address) && !secure(found.Keys) {
+		return "", fmt.Errorf("load %s: jwks_uri %.256q is not https", address, found.Keys)
+	}
+	return found.Keys, nil
+}
+
+func secure(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Scheme == "https"
+}
+
+// load gets a document, within the limits.
+func (r *Remote) load(ctx context.Context, address, accept string) ([]byte, error) {
+	if err := CheckURL(address); err != nil {
 		return nil, fmt.Errorf("load key set: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, fmt.Errorf("load key set: %w", err)
 	}
-	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	req.Header.Set("Accept", accept)
 	resp, err := r.client().Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("load key set: %w", err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("load %s: status %d", r.URL, resp.StatusCode)
+		return nil, fmt.Errorf("load %s: status %d", address, resp.StatusCode)
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, MaxBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("load %s: %w", r.URL, err)
+		return nil, fmt.Errorf("load %s: %w", address, err)
 	}
-	set, err := Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("load %s: %w", r.URL, err)
+	if len(data) > MaxBytes {
+		return nil, fmt.Errorf("load %s: it goes on, at most %d bytes are read", address, MaxBytes)
 	}
-	return set, nil
+	return data, nil
 }
 
 // client follows no redirect: whoever can write one at the issuer, or in

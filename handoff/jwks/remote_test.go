@@ -25,6 +25,7 @@ type issuer struct {
 	body  string // what is answered
 	err   error  // unless nil
 	hang  bool   // until the request gives up
+	slow  time.Duration
 	asked []time.Time
 }
 
@@ -43,8 +44,9 @@ func (i *issuer) fetches() int {
 func (i *issuer) RoundTrip(r *http.Request) (*http.Response, error) {
 	i.mu.Lock()
 	i.asked = append(i.asked, time.Now())
-	body, err, hang := i.body, i.err, i.hang
+	body, err, hang, slow := i.body, i.err, i.hang, i.slow
 	i.mu.Unlock()
+	time.Sleep(slow)
 	if hang {
 		<-r.Context().Done()
 		return nil, r.Context().Err()
@@ -162,39 +164,73 @@ func TestRemote_aCallerThatGivesUpFailsNobodyElse(t *testing.T) {
 	})
 }
 
-// TestRemote_inventedIDsCostOneFetchInACooldown asks a thousand times a second
-// for two minutes.
+// flood asks for 10,000 invented ids a second, for that long.
+func flood(t *testing.T, r *jwks.Remote, d time.Duration) {
+	t.Helper()
+	for n := range d / time.Millisecond {
+		for m := range 10 {
+			if _, found, err := r.Find(context.Background(), fmt.Sprint("bogus", n, ".", m)); found || err != nil {
+				t.Fatal(found, err)
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func TestRemote_inventedIDsCostOneFetchInACooldown(t *testing.T) {
 	remote(t, func(t *testing.T, i *issuer, r *jwks.Remote) {
 		expect(t, r, "a", "found")
-		for n := range 120_000 {
-			if _, found, err := r.Find(context.Background(), fmt.Sprint("bogus", n)); found || err != nil {
-				t.Fatal(found, err)
-			}
-			time.Sleep(time.Millisecond)
-		}
-		expectFetches(t, i, 4) // at 0, 30, 60 and 90 s
+		flood(t, r, 2*jwks.DefaultCooldown)
+		expectFetches(t, i, 2) // at 0 and 30 s
 		expect(t, r, "a", "found")
+
+		// A rotation amid the flood is found with the next fetch.
+		i.set(func(i *issuer) { i.body = keys("a", "c") })
+		flood(t, r, time.Millisecond)
+		expect(t, r, "c", "found")
+		expectFetches(t, i, 3)
+
+		// One that comes right after a fetch waits for the next, 30 s at most.
+		i.set(func(i *issuer) { i.body = keys("c", "d") })
+		expect(t, r, "d", "absent")
+		flood(t, r, jwks.DefaultCooldown)
+		expect(t, r, "d", "found")
+		expect(t, r, "a", "absent")
+		expectFetches(t, i, 4)
 	})
 }
 
-func TestRemote_aRotationIsSeenAtOnceAndWithinACooldownUnderAttack(t *testing.T) {
+// TestRemote_aRotationIsSeenByItsFirstToken when no fetch was spent of late, and
+// in less than 2 s even where the issuer takes as long as it may.
+func TestRemote_aRotationIsSeenByItsFirstToken(t *testing.T) {
 	remote(t, func(t *testing.T, i *issuer, r *jwks.Remote) {
 		expect(t, r, "a", "found")
 		time.Sleep(jwks.DefaultCooldown)
-		i.set(func(i *issuer) { i.body = keys("b", "c") })
-		expect(t, r, "c", "found") // no pause is on: at once
+		i.set(func(i *issuer) { i.body, i.slow = keys("b", "c"), jwks.DefaultTimeout-time.Millisecond })
+		began := time.Now()
+		expect(t, r, "c", "found")
+		if took := time.Since(began); took >= 2*time.Second {
+			t.Errorf("after %s", took)
+		}
 		expect(t, r, "a", "absent")
 		expectFetches(t, i, 2)
+	})
+}
 
-		i.set(func(i *issuer) { i.body = keys("c", "d") })
-		expect(t, r, "d", "absent") // the pause is on
-		for range jwks.DefaultCooldown / time.Second {
-			_, _, _ = r.Find(context.Background(), "bogus")
+// TestRemote_aKeyPublishedARefreshAheadIsNeverWaitedFor, under a flood or not.
+func TestRemote_aKeyPublishedARefreshAheadIsNeverWaitedFor(t *testing.T) {
+	remote(t, func(t *testing.T, i *issuer, r *jwks.Remote) {
+		expect(t, r, "a", "found")
+		i.set(func(i *issuer) { i.body, i.slow = keys("a", "c"), time.Second })
+		for range jwks.DefaultRefresh/time.Second + 1 { // ordinary traffic
+			expect(t, r, "a", "found")
 			time.Sleep(time.Second)
 		}
-		expect(t, r, "d", "found")
-		expectFetches(t, i, 3)
+		began := time.Now()
+		expect(t, r, "c", "found")
+		if took := time.Since(began); took != 0 {
+			t.Errorf("the first token of the new key waited %s", took)
+		}
 	})
 }
 
@@ -297,19 +333,140 @@ func TestRemote_aBrokenSetDoesNotReplaceAGoodOne(t *testing.T) {
 	}
 }
 
-func TestRemote_onFetchHearsBeforeTheWaitersGoOn(t *testing.T) {
+// TestRemote_onFetchHearsWhatAnswersFromNowOn, and keeps nobody waiting.
+func TestRemote_onFetchHearsWhatAnswersFromNowOn(t *testing.T) {
 	remote(t, func(t *testing.T, i *issuer, r *jwks.Remote) {
-		var heard []error
-		r.OnFetch = func(err error) { heard = append(heard, err) }
+		var heard []jwks.Fetch
+		r.OnFetch = func(f jwks.Fetch) {
+			time.Sleep(time.Second)
+			heard = append(heard, f)
+		}
+		began := time.Now()
+		ask := func(id, want string) {
+			expect(t, r, id, want)
+			if time.Since(began) != 0 {
+				t.Errorf("whoever asked for %q waited for who heard", id)
+			}
+			time.Sleep(jwks.DefaultMaxStale) // beyond every pause, and too old at the second time
+			synctest.Wait()
+			began = time.Now()
+		}
 		i.set(func(i *issuer) { i.err = errors.New("connection refused") })
-		expect(t, r, "a", "unavailable")
+		ask("a", "unavailable")
 		i.set(func(i *issuer) { i.err = nil })
-		time.Sleep(jwks.DefaultRetry)
-		expect(t, r, "a", "found")
-		if len(heard) != 2 || heard[0] == nil || heard[1] != nil {
-			t.Errorf("heard %v", heard)
+		ask("a", "found")
+		i.set(func(i *issuer) { i.err = errors.New("connection refused") })
+		ask("a", "unavailable")
+		if len(heard) != 3 {
+			t.Fatalf("heard %d fetches", len(heard))
+		}
+		if f := heard[0]; f.Err == nil || f.Set != nil || f.Before != nil || !f.At.IsZero() {
+			t.Errorf("a first failure: %+v", f)
+		}
+		if f := heard[1]; f.Err != nil || f.Set.Len() != 2 || f.Before != nil || f.At.IsZero() {
+			t.Errorf("a first set: %+v", f)
+		}
+		if f := heard[2]; f.Err == nil || f.Set != nil || f.Before != heard[1].Set {
+			t.Errorf("a failure with a set that is too old: %+v", f)
 		}
 	})
+}
+
+// TestRemote_aSetOfAnEarlierProcessAnswersAtOnce: a cold start while the issuer
+// is down.
+func TestRemote_aSetOfAnEarlierProcessAnswersAtOnce(t *testing.T) {
+	remote(t, func(t *testing.T, i *issuer, r *jwks.Remote) {
+		kept, err := jwks.Parse([]byte(keys("a", "old")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Restore(kept, time.Now().Add(-jwks.DefaultMaxStale)) {
+			t.Error("a set that is too old was taken")
+		}
+		if !r.Restore(kept, time.Now().Add(-time.Hour)) || r.Restore(kept, time.Now()) {
+			t.Error("the set was not taken, or taken twice")
+		}
+		i.set(func(i *issuer) { i.hang = true })
+		began := time.Now()
+		expect(t, r, "old", "found")
+		if time.Since(began) != 0 {
+			t.Error("it waited for the fetch")
+		}
+		expect(t, r, "new", "unavailable")
+		expectFetches(t, i, 1)
+		for range 22 {
+			time.Sleep(time.Hour)
+			expect(t, r, "old", "found")
+		}
+		time.Sleep(time.Hour) // 24 since it was fetched
+		expect(t, r, "old", "unavailable")
+		i.set(func(i *issuer) { i.hang = false })
+		time.Sleep(jwks.DefaultCooldown)
+		expect(t, r, "b", "found")
+		expect(t, r, "old", "absent")
+	})
+}
+
+func TestRemote_aSetOfTheFutureAnswersNoLonger(t *testing.T) {
+	remote(t, func(t *testing.T, i *issuer, r *jwks.Remote) {
+		kept, err := jwks.Parse([]byte(keys("a")))
+		if err != nil || !r.Restore(kept, time.Now().Add(1000*time.Hour)) {
+			t.Fatal("the set was not taken", err)
+		}
+		i.set(func(i *issuer) { i.err = errors.New("connection refused") })
+		expect(t, r, "a", "found")
+		time.Sleep(jwks.DefaultMaxStale)
+		expect(t, r, "a", "unavailable")
+	})
+}
+
+// provider is an issuer that says where its keys are.
+type provider struct {
+	*issuer
+	found string // the document; the issuer's is behind every other path
+}
+
+func (p *provider) RoundTrip(r *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(r.URL.Path, "/.well-known/openid-configuration") {
+		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(p.found)), Request: r}, nil
+	}
+	return p.issuer.RoundTrip(r)
+}
+
+func TestRemote_discoversWhereTheKeysAre(t *testing.T) {
+	t.Parallel()
+	const name = "https://issuer.example/tenant"
+	for _, row := range []struct{ name, issuer, document, why string }{
+		{"good", name, `{"issuer":"` + name + `","jwks_uri":"https://keys.example/a","scopes_supported":["openid"]}`, ""},
+		{"slash at the end", name + "/", `{"issuer":"` + name + `/","jwks_uri":"https://keys.example/a"}`, ""},
+		{"loopback", "http://127.0.0.1:1/x", `{"issuer":"http://127.0.0.1:1/x","jwks_uri":"http://127.0.0.1:2/a"}`, ""},
+		{"another's", name, `{"issuer":"https://issuer.example/other","jwks_uri":"https://keys.example/a"}`, "it is of issuer"},
+		{"with a slash more", name, `{"issuer":"` + name + `/","jwks_uri":"https://keys.example/a"}`, "it is of issuer"},
+		{"nobody's", name, `{"jwks_uri":"https://keys.example/a"}`, "it is of issuer"},
+		{"issuer twice", name, `{"issuer":"https://evil.example","issuer":"` + name + `","jwks_uri":"https://keys.example/a"}`, "duplicate"},
+		{"no keys", name, `{"issuer":"` + name + `"}`, "jwks_uri"},
+		{"keys in the clear", name, `{"issuer":"` + name + `","jwks_uri":"http://keys.example/a"}`, "jwks_uri"},
+		{"keys on our machine", name, `{"issuer":"` + name + `","jwks_uri":"http://127.0.0.1:2019/config"}`, "is not https"},
+		{"keys in a file", name, `{"issuer":"` + name + `","jwks_uri":"file:///etc/passwd"}`, "jwks_uri"},
+		{"no JSON", name, `<html>`, "not JSON"},
+		{"endless", name, `{"issuer":"` + name + `"` + strings.Repeat(" ", jwks.MaxBytes), "at most 262144 bytes are read"},
+		{"no URL", "gatehouse:eu", ``, "gatehouse:eu"},
+		{"with a query", name + "?x=1", ``, "no query"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			p := &provider{issuer: &issuer{body: keys("a")}, found: row.document}
+			r := &jwks.Remote{Issuer: row.issuer, Client: &http.Client{Transport: p}}
+			_, found, err := r.Find(context.Background(), "a")
+			if row.why == "" {
+				if !found || err != nil || p.fetches() != 1 {
+					t.Errorf("%t %v, %d fetches", found, err, p.fetches())
+				}
+			} else if found || !errors.Is(err, jwks.ErrUnavailable) || !strings.Contains(err.Error(), row.why) || p.fetches() != 0 {
+				t.Errorf("%t %v, %d fetches, want %q", found, err, p.fetches(), row.why)
+			}
+		})
+	}
 }
 
 func TestRemote_clockCanBeGiven(t *testing.T) {
@@ -354,14 +511,14 @@ func TestRemote_overHTTP(t *testing.T) {
 		{"over the limit", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, keys("a"))
 			_, _ = w.Write(bytes.Repeat([]byte(" "), jwks.MaxBytes))
-		}, "at most 262144 are read"},
+		}, "at most 262144 bytes are read"},
 		{"endless", func(w http.ResponseWriter, _ *http.Request) {
 			for {
 				if _, err := w.Write(bytes.Repeat([]byte(" "), 1<<16)); err != nil {
 					return
 				}
 			}
-		}, "at most 262144 are read"},
+		}, "at most 262144 bytes are read"},
 		{"endless header", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-Long", strings.Repeat("x", 1<<20))
 			_, _ = io.WriteString(w, keys("a"))
