@@ -7,6 +7,8 @@ const (
 	FieldTraceID       = "trace_id"
 	FieldTenant        = "tenant"
 	FieldUser          = "user"
+	FieldIssuer        = "issuer" // who vouches for the user: a user is both
+	FieldSource        = "source"
 	FieldRegion        = "region"
 	FieldRegionReason  = "region_reason"
 	FieldPOP           = "pop"
@@ -64,4 +66,12 @@ const (
 const (
 	MetricsEdge   = "gatehouse_edge_"
 	MetricsRegion = "gatehouse_region_"
+)
+
+// Names of the metrics of an issuer's key set.
+const (
+	MetricJWKSLoads   = MetricsEdge + "jwks_loads_total"
+	MetricJWKSKeys    = MetricsEdge + "jwks_keys"
+	MetricJWKSFetched = MetricsEdge + "jwks_fetched_timestamp_seconds"
+	MetricJWKSStale   = MetricsEdge + "jwks_stale"
 )

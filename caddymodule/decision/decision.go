@@ -45,6 +45,7 @@ const (
 	AuthClaims    Auth = "claims"
 	AuthTenant    Auth = "tenant"
 	AuthCSRF      Auth = "cross_origin"
+	AuthPreflight Auth = "preflight" // a CORS preflight, which never has a session
 )
 
 // Reason says why a region was chosen.
@@ -93,8 +94,10 @@ type Decision struct {
 	// the session held.
 	Auth     Auth
 	Identity handoff.Identity
-	// SessionKey tells two sessions apart: the hash of the verified token. It is
-	// zero without one.
+	// AuthTime is when the user proved who they are. Zero: the session does not say.
+	AuthTime time.Time
+	// SessionKey tells two sessions apart: it is made of the verified token and of
+	// the rules by which Identity was read from it. It is zero without one.
 	SessionKey [sha256.Size]byte
 	// ClaimedHome is the region that the session's claims name. Empty: none.
 	ClaimedHome string
@@ -211,6 +214,10 @@ func (d *Decision) placeholder(key string) (any, bool) {
 		return d.RequestID, true
 	case "edge.tenant":
 		return d.Identity.Tenant, true
+	case "edge.user":
+		return d.vouched(d.Identity.Subject), true
+	case "edge.session":
+		return d.vouched(d.Identity.Session), true
 	case "edge.region":
 		return d.Home, true
 	case "edge.pop":
@@ -223,6 +230,15 @@ func (d *Decision) placeholder(key string) (any, bool) {
 		return d.Identity.Subject, d.Identity.Subject != ""
 	}
 	return nil, false
+}
+
+// vouched names a user or a session together with its issuer, since two issuers
+// may name two alike. An issuer's name holds no space.
+func (d *Decision) vouched(name string) string {
+	if name == "" {
+		return ""
+	}
+	return d.Identity.SubjectIssuer + " " + name
 }
 
 // replacer gives the request's placeholders.

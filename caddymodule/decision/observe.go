@@ -23,6 +23,7 @@ func (d *Decision) MarshalLogObject(e zapcore.ObjectEncoder) error {
 		{handoff.FieldAuth, string(d.Auth)},
 		{handoff.FieldTenant, d.Identity.Tenant},
 		{handoff.FieldUser, d.Identity.Subject},
+		{handoff.FieldIssuer, d.Identity.SubjectIssuer},
 		{handoff.FieldRegion, d.Home},
 		{handoff.FieldRegionReason, string(d.Reason)},
 		{handoff.FieldRewrite, d.Rewritten},

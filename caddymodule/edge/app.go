@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
@@ -51,6 +53,8 @@ type App struct {
 	load    sync.Once
 	loadErr error
 	keys    *signing
+	storage certmagic.Storage // nil: keep nothing
+	events  *caddyevents.App  // nil: nobody hears
 }
 
 // Region is a place where the regional service runs beside its database.
@@ -94,6 +98,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if err := i.provision(a); err != nil {
 			return fmt.Errorf("edge: issuer %q: %w", i.Name, err)
 		}
+	}
+	if err := a.provisionKeys(ctx); err != nil {
+		return fmt.Errorf("edge: %w", err)
 	}
 	return decision.Register(ctx)
 }
@@ -210,7 +217,7 @@ func (a *App) loaded() error {
 			return
 		}
 		for _, i := range a.Issuers {
-			if err := i.load(); err != nil {
+			if err := i.load(a); err != nil {
 				a.loadErr = fmt.Errorf("issuer %q: %w", i.Name, err)
 				return
 			}
@@ -223,7 +230,14 @@ func (a *App) loaded() error {
 func (a *App) Stop() error { return nil }
 
 // Cleanup releases what the configuration shared with its predecessor.
-func (a *App) Cleanup() error { return a.shared.release() }
+func (a *App) Cleanup() error {
+	for _, i := range a.Issuers {
+		if i != nil && i.remote != nil {
+			i.remote.detach(a)
+		}
+	}
+	return a.shared.release()
+}
 
 // Region gives the region of that name, nil when there is none.
 func (a *App) Region(name string) *Region {

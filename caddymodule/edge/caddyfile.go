@@ -41,11 +41,15 @@ func ParseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //		}
 //		issuer <iss> {
 //			jwks_url <url>
+//			discovery
 //			key_file <path>
 //			secret_file <path>
 //			secret_env <variable>
 //			audience <aud>
 //			any_audience
+//			tenants <tenant...>
+//			any_tenant
+//			claim tenant|region|session|roles|auth_time <name>
 //			algorithms <alg...>
 //			leeway <duration>
 //		}
@@ -190,12 +194,23 @@ func (a *App) unmarshalIssuer(d *caddyfile.Dispenser) error {
 		case "any_audience":
 			i.AnyAudience = true
 			err = None(d)
+		case "discovery":
+			i.Discovery = true
+			err = None(d)
+		case "tenants":
+			err = Many(d, &i.Tenants)
+		case "any_tenant":
+			i.AnyTenant = true
+			err = None(d)
+		case "claim":
+			err = i.unmarshalClaim(d)
 		case "algorithms":
 			err = Many(d, &i.Algorithms)
 		case "leeway":
 			err = Duration(d, &i.Leeway)
 		default:
-			err = Unknown(d, "issuer", "jwks_url", "key_file", "secret_file", "secret_env", "audience", "any_audience", "algorithms", "leeway")
+			err = Unknown(d, "issuer", "jwks_url", "discovery", "key_file", "secret_file", "secret_env",
+				"audience", "any_audience", "tenants", "any_tenant", "claim", "algorithms", "leeway")
 		}
 		if err != nil {
 			return err
@@ -205,6 +220,24 @@ func (a *App) unmarshalIssuer(d *caddyfile.Dispenser) error {
 		return where.WrapErr(fmt.Errorf("issuer %q: %w", i.Name, err))
 	}
 	a.Issuers = append(a.Issuers, i)
+	return nil
+}
+
+func (i *Issuer) unmarshalClaim(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) != 2 {
+		return d.Errf("claim takes which claim it is and what the issuer calls it, for example: claim tenant org_id")
+	}
+	if _, twice := i.Claims[args[0]]; twice {
+		return d.Errf("claim %s stands twice", args[0])
+	}
+	if err := checkClaim(args[0], args[1]); err != nil {
+		return d.WrapErr(err)
+	}
+	if i.Claims == nil {
+		i.Claims = map[string]string{}
+	}
+	i.Claims[args[0]] = args[1]
 	return nil
 }
 

@@ -22,6 +22,10 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //	edge_session [<matcher>] {
 //		login <path>
 //		realm <text>
+//		optional
+//		require role <role...>
+//		require fresh <duration>
+//		trusted_origin <origin...>
 //		forward_token
 //		max_token_size <size>
 //	}
@@ -39,13 +43,20 @@ func (s *Session) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = edge.One(d, &s.Login)
 		case "realm":
 			err = edge.One(d, &s.Realm)
+		case "optional":
+			s.Optional = true
+			err = edge.None(d)
+		case "require":
+			err = s.unmarshalRequire(d)
+		case "trusted_origin":
+			err = edge.Many(d, &s.TrustedOrigins)
 		case "forward_token":
 			s.ForwardToken = true
 			err = edge.None(d)
 		case "max_token_size":
 			err = s.unmarshalSize(d)
 		default:
-			err = edge.Unknown(d, name, "login", "realm", "forward_token", "max_token_size")
+			err = edge.Unknown(d, name, "login", "realm", "optional", "require", "trusted_origin", "forward_token", "max_token_size")
 		}
 		if err != nil {
 			return err
@@ -55,6 +66,25 @@ func (s *Session) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 	}
 	return nil
+}
+
+func (s *Session) unmarshalRequire(d *caddyfile.Dispenser) error {
+	if !d.NextArg() {
+		return d.Err("require needs to know what: require role <role...>, or require fresh <duration>")
+	}
+	switch d.Val() {
+	case "role":
+		if s.RequireRoles != nil {
+			return d.Err("require role stands twice: name all the roles in one line, of which any is enough")
+		}
+		return edge.Many(d, &s.RequireRoles)
+	case "fresh":
+		if s.RequireFresh != 0 {
+			return d.Err("require fresh stands twice")
+		}
+		return edge.Duration(d, &s.RequireFresh)
+	}
+	return edge.Unknown(d, "require", "role", "fresh")
 }
 
 func (s *Session) unmarshalSize(d *caddyfile.Dispenser) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -33,7 +34,7 @@ const (
 )
 
 // Session is the edge_session handler. What stands after it is reached with a
-// valid session only.
+// valid session only, unless it is optional.
 //
 // The session is a JWT of one of the edge app's issuers, in the session cookie or
 // as "Authorization: Bearer". Where both are sent the bearer token decides: a bad
@@ -47,10 +48,18 @@ const (
 // named in Accept. Where the issuer's keys cannot be had the answer is 503.
 //
 // With a session from a cookie, an unsafe method or an upgrade, as of a
-// WebSocket, must come from this site (http.CrossOriginProtection), else 403.
+// WebSocket, must come from this site (http.CrossOriginProtection) or from a
+// trusted origin, else 403.
+//
+// A session without a role that is required is 403. One whose user proved too
+// long ago who they are is sent to the login again, with max_age, if it is a
+// navigation, and gets 401 and error="insufficient_user_authentication"
+// (RFC 9470) otherwise.
+//
+// A CORS preflight, which carries no session ever, goes on as nobody's request.
 //
 // With a session, {http.auth.user.id} is its subject: Caddy's access log names
-// the user.
+// the user. {edge.user} and {edge.session} name its issuer too, and are unique.
 type Session struct {
 	// Login is the path of the login page on this site. It must not be behind
 	// edge_session itself. Default: "/login".
@@ -59,6 +68,24 @@ type Session struct {
 	// Realm is the protection space that WWW-Authenticate names (RFC 9110,
 	// section 11.5). Default: "gatehouse".
 	Realm string `json:"realm,omitempty"`
+
+	// Optional lets a request without a session go on as nobody's. A cookie that
+	// does not hold counts as none, and is taken away; a bearer token that does not
+	// hold is 401 as ever, and where the issuer's keys cannot be had the answer is
+	// 503, since the user might be signed in. Default: false.
+	Optional bool `json:"optional,omitempty"`
+
+	// RequireRoles lets only those in who have one of these roles. Default: none
+	// is asked for.
+	RequireRoles []string `json:"require_roles,omitempty"`
+
+	// RequireFresh is how long ago, at most, the user may have proved who they are:
+	// the session's auth_time. Default: no matter.
+	RequireFresh caddy.Duration `json:"require_fresh,omitempty"`
+
+	// TrustedOrigins are other sites, scheme://host[:port], that may send what is
+	// asked to come from this one. They can do whatever the user can. Default: none.
+	TrustedOrigins []string `json:"trusted_origins,omitempty"`
 
 	// ForwardToken lets the session's cookie and bearer token travel to the
 	// region, which does not need them. Default: false.
@@ -72,7 +99,7 @@ type Session struct {
 	verifier *verifier
 	csrf     *http.CrossOriginProtection
 
-	challenge, challengeInvalid string // WWW-Authenticate
+	challenge, challengeInvalid, challengeFresh string // WWW-Authenticate
 }
 
 // CaddyModule returns the module's information.
@@ -111,8 +138,15 @@ func (s *Session) use(app *edge.App) error {
 		return errors.New("edge_session needs an issuer in the global option edge { … }: without one no session can be valid")
 	}
 	s.app, s.csrf = app, http.NewCrossOriginProtection()
+	for _, origin := range s.TrustedOrigins {
+		if err := s.csrf.AddTrustedOrigin(origin); err != nil {
+			return fmt.Errorf("edge_session: trusted_origin: %w", err)
+		}
+	}
 	s.challenge = `Bearer realm="` + s.Realm + `"`
 	s.challengeInvalid = s.challenge + `, error="invalid_token"`
+	s.challengeFresh = s.challenge + `, error="insufficient_user_authentication", ` +
+		`error_description="The user must sign in again", max_age="` + strconv.Itoa(s.maxAge()) + `"`
 	verifier, err := newVerifier(app, s.MaxTokenSize)
 	s.verifier = verifier
 	return err
@@ -131,23 +165,35 @@ func (s *Session) check() error {
 	if s.MaxTokenSize != 0 && (s.MaxTokenSize < minTokenSize || s.MaxTokenSize > maxTokenSize) {
 		return fmt.Errorf("max_token_size %d: it is %d to %d bytes", s.MaxTokenSize, minTokenSize, maxTokenSize)
 	}
-	return nil
+	return s.checkRules()
 }
 
-// ServeHTTP passes on what has a session and refuses the rest.
+// ServeHTTP passes on what may pass and refuses the rest.
 func (s *Session) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	d, err := decision.From(r)
 	if err != nil {
 		return err
 	}
-	if held(d) { // another edge_session has read the session, and taken it away
-		return next.ServeHTTP(w, r)
+	if !held(d) { // else another edge_session has read the session, and taken it away
+		stage := d.Stage(r.Context(), handoff.SpanAuth)
+		bearer, cause := s.admit(r, d)
+		stage.End()
+		switch {
+		case held(d):
+		case d.Auth == decision.AuthPreflight:
+			return next.ServeHTTP(w, r)
+		case s.Optional && !bearer && excused(d.Auth):
+			dropCookie(r.Header, s.app.SessionCookie)
+			return next.ServeHTTP(w, r)
+		default:
+			return s.refuse(w, r, d, cause)
+		}
 	}
-	stage := d.Stage(r.Context(), handoff.SpanAuth)
-	cause := s.admit(r, d)
-	stage.End()
-	if !held(d) {
-		return s.refuse(w, r, d, cause)
+	switch {
+	case !s.hasRole(d):
+		return s.refuseRole(w, r, d)
+	case !s.isFresh(d):
+		return s.refuseStale(w, r, d)
 	}
 	return next.ServeHTTP(w, r)
 }
@@ -156,38 +202,63 @@ func held(d *decision.Decision) bool {
 	return d.Auth == decision.AuthSession || d.Auth == decision.AuthBearer
 }
 
+// excused reports whether, where a session is optional, a cookie that failed so
+// is as good as none. It is not where the session may well hold.
+func excused(auth decision.Auth) bool {
+	return auth != decision.AuthCSRF && auth != decision.AuthNoKeys
+}
+
 // admit reads and verifies the session, writes what it found into d, and takes
-// the token away from the request. The error is for the log.
-func (s *Session) admit(r *http.Request, d *decision.Decision) error {
+// the token away from the request. bearer says that a bearer token decided; the
+// error is for the log.
+func (s *Session) admit(r *http.Request, d *decision.Decision) (bearer bool, err error) {
+	if isPreflight(r) {
+		d.Auth = decision.AuthPreflight
+		s.dropToken(r.Header)
+		return false, nil
+	}
 	sent := read(r.Header, s.app.SessionCookie)
 	if sent.fault != decision.AuthNone {
 		d.Auth = sent.fault
-		return nil
+		return sent.bearer, nil
 	}
-	v, key, err := s.verifier.verify(r.Context(), sent.token)
+	v, sum, err := s.verifier.verify(r.Context(), sent.token)
 	if err != nil {
 		d.Auth = authOf(err)
-		return err
+		return sent.bearer, err
 	}
 	if !sent.bearer {
 		if err := s.sameOrigin(r); err != nil {
 			d.Auth = decision.AuthCSRF
-			return err
+			return false, err
 		}
 	}
 	d.Auth = decision.AuthSession
 	if sent.bearer {
 		d.Auth = decision.AuthBearer
 	}
-	d.Identity, d.ClaimedHome, d.SessionKey = v.identity, v.home, key
+	d.Identity, d.ClaimedHome, d.AuthTime = v.identity, v.home, v.authTime
+	d.SessionKey = s.verifier.key(sum)
 	d.ForwardSession = s.ForwardToken
 	if !s.ForwardToken {
-		if sent.bearer {
-			delete(r.Header, "Authorization")
-		}
-		dropCookie(r.Header, s.app.SessionCookie)
+		s.dropToken(r.Header)
 	}
-	return nil
+	return sent.bearer, nil
+}
+
+// dropToken takes the session's cookie and a bearer token out of the request.
+func (s *Session) dropToken(h http.Header) {
+	if _, found := readBearer(h["Authorization"]); found {
+		delete(h, "Authorization")
+	}
+	dropCookie(h, s.app.SessionCookie)
+}
+
+// isPreflight reports whether a browser asks if a page of another origin may
+// send a request (Fetch, section 4.8, "CORS-preflight fetch"). It does so without
+// credentials, always.
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
 // sameOrigin refuses what another site made the user's browser send. The
@@ -215,7 +286,7 @@ func (s *Session) refuse(w http.ResponseWriter, r *http.Request, d *decision.Dec
 	}
 	d.Outcome = decision.OutcomeUnauthenticated
 	if isNavigation(r) && !s.isLogin(r, d) {
-		s.redirect(w, d)
+		s.redirect(w, d, "")
 		return nil
 	}
 	p := problem.New(http.StatusUnauthorized, problem.Unauthenticated, detailOf(d.Auth)).WithCause(cause)
@@ -228,12 +299,16 @@ func (s *Session) refuse(w http.ResponseWriter, r *http.Request, d *decision.Dec
 }
 
 // redirect sends a browser to the login page, and tells that page where it
-// wanted to go unless that is no plain path of this site.
-func (s *Session) redirect(w http.ResponseWriter, d *decision.Decision) {
+// wanted to go unless that is no plain path of this site, and more, which is
+// empty or a parameter of the query.
+func (s *Session) redirect(w http.ResponseWriter, d *decision.Decision, more string) {
 	d.ShortCircuit = name
-	location := s.Login
+	location, separator := s.Login, "?"
 	if target := handoff.ReturnTo(d.Target, ""); target != "" {
-		location += "?return_to=" + url.QueryEscape(target)
+		location, separator = location+"?return_to="+url.QueryEscape(target), "&"
+	}
+	if more != "" {
+		location += separator + more
 	}
 	h := w.Header()
 	h.Set("Location", location)

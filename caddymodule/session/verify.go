@@ -2,11 +2,7 @@ package session
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -24,63 +20,17 @@ import (
 	"github.com/gatehouse-edge/gatehouse/handoff/strictjwt"
 )
 
-// Bounds of a session's claims: what they say travels on with every request.
-const (
-	maxSubject = 255
-	maxSession = 255
-	maxRoles   = 64
-	maxRole    = 64
-)
-
 // Bounds of the cache of verified tokens.
 const (
 	cacheBytes = 32 << 20
 	cacheLife  = 5 * time.Minute
 )
 
-// claims are those of a session token.
-type claims struct {
-	jwt.RegisteredClaims
-	Tenant string `json:"tenant_id"`
-	// Region is the tenant's home region. It may be absent.
-	Region  string   `json:"region"`
-	Session string   `json:"sid"`
-	Roles   []string `json:"roles"`
-	// AuthTime is when the user proved who they are (OpenID Connect Core, section 2).
-	AuthTime *jwt.NumericDate `json:"auth_time"`
-}
-
-var errTenant = errors.New("tenant_id is absent or no tenant's name")
-
-// Validate refuses what no issuer of ours would sign: a session without an
-// owner, and values that would not fit where they travel. A region's name that
-// cannot be one is refused and not passed over, because the request would then
-// go to another region than the issuer meant.
-func (c *claims) Validate() error {
-	switch {
-	case !handoff.ValidTenant(c.Tenant):
-		return errTenant
-	case c.Subject == "" || len(c.Subject) > maxSubject:
-		return fmt.Errorf("sub has %d bytes, 1 to %d are read", len(c.Subject), maxSubject)
-	case c.Session == "" || len(c.Session) > maxSession:
-		return fmt.Errorf("sid has %d bytes, 1 to %d are read", len(c.Session), maxSession)
-	case c.Region != "" && !handoff.ValidRegion(c.Region):
-		return errors.New("region is not a region's name")
-	case len(c.Roles) > maxRoles:
-		return fmt.Errorf("%d roles, at most %d are read", len(c.Roles), maxRoles)
-	}
-	for _, role := range c.Roles {
-		if role == "" || len(role) > maxRole {
-			return fmt.Errorf("a role has %d bytes, 1 to %d are read", len(role), maxRole)
-		}
-	}
-	return nil
-}
-
 // verdict is what is known of a token that was verified.
 type verdict struct {
 	identity  handoff.Identity
 	home      string
+	authTime  time.Time // zero: not said
 	notBefore time.Time // zero: always
 	expires   time.Time
 
@@ -135,6 +85,10 @@ type verifier struct {
 	verdicts *verdicts
 	maxBytes int
 	leeway   time.Duration // the largest of any issuer
+	mapped   bool          // an issuer calls a claim by another name
+
+	// policy is the hash of everything that a verdict depends on but the token.
+	policy [sha256.Size]byte
 }
 
 // newVerifier shares the verified tokens with other configurations that would
@@ -150,15 +104,26 @@ func newVerifier(app *edge.App, maxBytes int) (*verifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("edge_session: %w", err)
 	}
-	v := &verifier{app: app, verdicts: shared, maxBytes: maxBytes}
+	v := &verifier{app: app, verdicts: shared, maxBytes: maxBytes, policy: sum}
 	for _, issuer := range app.Issuers {
 		v.leeway = max(v.leeway, time.Duration(issuer.Leeway))
+		v.mapped = v.mapped || len(issuer.Claims) > 0
 	}
 	return v, nil
 }
 
+// key is what tells the session of a token from every other, for whoever keeps
+// something of it: where the policy is another, the same token may speak for
+// somebody else.
+func (v *verifier) key(token [sha256.Size]byte) [sha256.Size]byte {
+	for i := range token {
+		token[i] ^= v.policy[i]
+	}
+	return token
+}
+
 // verify gives the verdict on token, and the token's SHA-256. The error wraps
-// one of package strictjwt.
+// one of package strictjwt or of this one.
 func (v *verifier) verify(ctx context.Context, token string) (*verdict, [sha256.Size]byte, error) {
 	if len(token) > v.maxBytes {
 		return nil, [sha256.Size]byte{}, strictjwt.ErrTooLarge
@@ -196,25 +161,7 @@ func (v *verifier) holds(ctx context.Context, known *verdict) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", strictjwt.ErrKeysAbsent, err)
 	}
-	return found && key.Algorithm == known.key.Algorithm && sameKey(key.Material, known.key.Material), nil
-}
-
-func sameKey(a, b any) bool {
-	switch a := a.(type) {
-	case ed25519.PublicKey:
-		other, ok := b.(ed25519.PublicKey)
-		return ok && a.Equal(other)
-	case *ecdsa.PublicKey:
-		other, ok := b.(*ecdsa.PublicKey)
-		return ok && (a == other || a.Equal(other))
-	case *rsa.PublicKey:
-		other, ok := b.(*rsa.PublicKey)
-		return ok && (a == other || a.Equal(other))
-	case []byte:
-		other, ok := b.([]byte)
-		return ok && subtle.ConstantTimeCompare(a, other) == 1
-	}
-	return false
+	return found && key.Algorithm == known.key.Algorithm && jwks.SameMaterial(key.Material, known.key.Material), nil
 }
 
 // prove verifies a token from nothing. The audience and the leeway are the
@@ -226,7 +173,11 @@ func (v *verifier) prove(ctx context.Context, token string) (*verdict, error) {
 		issuer *edge.Issuer
 		key    jwks.Key
 	)
-	header, err := strictjwt.Verify(token, &c, strictjwt.Policy{MaxBytes: v.maxBytes, Leeway: v.leeway},
+	var into jwt.Claims = &c
+	if v.mapped {
+		into = &renamed{claims: &c, issuer: &issuer}
+	}
+	header, err := strictjwt.Verify(token, into, strictjwt.Policy{MaxBytes: v.maxBytes, Leeway: v.leeway},
 		func(name string, h strictjwt.Header) (jwks.Key, error) {
 			if issuer = v.app.Issuer(name); issuer == nil {
 				return jwks.Key{}, strictjwt.ErrIssuer
@@ -235,7 +186,7 @@ func (v *verifier) prove(ctx context.Context, token string) (*verdict, error) {
 				return jwks.Key{}, strictjwt.ErrAlgorithm
 			}
 			var err error
-			key, err = v.key(ctx, issuer, h.KeyID)
+			key, err = v.find(ctx, issuer, h.KeyID)
 			return key, err
 		})
 	if err != nil {
@@ -244,11 +195,17 @@ func (v *verifier) prove(ctx context.Context, token string) (*verdict, error) {
 	if issuer.Audience != "" && !slices.Contains(c.Audience, issuer.Audience) {
 		return nil, strictjwt.ErrAudience
 	}
+	if len(issuer.Tenants) > 0 && !slices.Contains(issuer.Tenants, c.Tenant) {
+		return nil, errForeignTenant
+	}
 	fresh := &verdict{
 		identity: handoff.Identity{
 			Tenant: c.Tenant, Subject: c.Subject, SubjectIssuer: c.Issuer, Session: c.Session, Roles: c.Roles,
 		},
 		home: c.Region, expires: c.ExpiresAt.Time, keyID: header.KeyID, key: key,
+	}
+	if c.AuthTime != nil {
+		fresh.authTime = c.AuthTime.Time
 	}
 	if c.NotBefore != nil {
 		fresh.notBefore = c.NotBefore.Time
@@ -256,7 +213,7 @@ func (v *verifier) prove(ctx context.Context, token string) (*verdict, error) {
 	return fresh, fresh.inTime(time.Now(), time.Duration(issuer.Leeway))
 }
 
-func (v *verifier) key(ctx context.Context, issuer *edge.Issuer, id string) (jwks.Key, error) {
+func (v *verifier) find(ctx context.Context, issuer *edge.Issuer, id string) (jwks.Key, error) {
 	key, found, err := v.app.Key(ctx, issuer, id)
 	switch {
 	case err != nil:
@@ -274,6 +231,7 @@ func authOf(err error) decision.Auth {
 		auth decision.Auth
 	}{
 		{errTenant, decision.AuthTenant}, // before ErrClaims, which wraps it
+		{errForeignTenant, decision.AuthTenant},
 		{strictjwt.ErrTooLarge, decision.AuthTooLarge},
 		{strictjwt.ErrMalformed, decision.AuthMalformed},
 		{strictjwt.ErrAlgorithm, decision.AuthAlgorithm},

@@ -55,8 +55,8 @@ func TestVerify_keysOfOneIssuerAreNotAnothers(t *testing.T) {
 	t.Parallel()
 	eu, us := edgetest.Key(t, "EdDSA"), edgetest.Key(t, "EdDSA")
 	issuers := []*edge.Issuer{
-		{Name: "eu", Audience: "gatehouse", KeyFile: edgetest.KeyFile(t, jwks.Key{ID: "k", Material: edgetest.Public(eu)})},
-		{Name: "us", Audience: "gatehouse-us", KeyFile: edgetest.KeyFile(t, jwks.Key{ID: "k", Material: edgetest.Public(us)})},
+		{Name: "eu", Audience: "gatehouse", AnyTenant: true, KeyFile: edgetest.KeyFile(t, jwks.Key{ID: "k", Material: edgetest.Public(eu)})},
+		{Name: "us", Audience: "gatehouse-us", AnyTenant: true, KeyFile: edgetest.KeyFile(t, jwks.Key{ID: "k", Material: edgetest.Public(us)})},
 	}
 	f := &fixture{Session: &Session{MaxTokenSize: 8 << 10}}
 	if err := f.use(edgetest.App(t, issuers...)); err != nil {
@@ -87,8 +87,8 @@ func TestVerify_anIssuersLeewayIsItsOwn(t *testing.T) {
 	file := edgetest.KeyFile(t, jwks.Key{ID: "k", Material: edgetest.Public(key)})
 	f := &fixture{Session: &Session{MaxTokenSize: 8 << 10}}
 	if err := f.use(edgetest.App(t,
-		&edge.Issuer{Name: "strict", AnyAudience: true, KeyFile: file, Leeway: 1},
-		&edge.Issuer{Name: "lax", AnyAudience: true, KeyFile: file, Leeway: 1e9 * 3600},
+		&edge.Issuer{Name: "strict", AnyAudience: true, AnyTenant: true, KeyFile: file, Leeway: 1},
+		&edge.Issuer{Name: "lax", AnyAudience: true, AnyTenant: true, KeyFile: file, Leeway: 1e9 * 3600},
 	)); err != nil {
 		t.Fatal(err)
 	}

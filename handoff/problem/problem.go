@@ -44,6 +44,9 @@ type Problem struct {
 	// Outcome is [OutcomeUnknown] where a region may have done what was asked
 	// although no answer came. Empty: nothing was done.
 	Outcome string `json:"outcome,omitempty"`
+	// MaxAge is, in seconds, how recent a sign-in is asked for ([SignInAgain]).
+	// Zero: none in particular.
+	MaxAge int `json:"maxAge,omitzero"`
 	// Errors name the fields at fault.
 	Errors []FieldError `json:"errors,omitempty"`
 

@@ -8,6 +8,8 @@ const (
 	MalformedRequest = "malformed-request"
 	// Unauthenticated: there is no session, or it does not hold.
 	Unauthenticated = "unauthenticated"
+	// SignInAgain: the session holds, and its user signed in too long ago for this.
+	SignInAgain = "sign-in-again"
 	// SessionsUnavailable: the keys that sessions are checked with cannot be had now.
 	SessionsUnavailable = "sessions-unavailable"
 	// Forbidden: the session holds, and may not do this.
@@ -54,6 +56,7 @@ var titles = map[string]string{
 	AmbiguousPath:        "The path can be read in two ways",
 	MalformedRequest:     "The request is malformed",
 	Unauthenticated:      "A valid session is needed",
+	SignInAgain:          "The user must sign in again",
 	SessionsUnavailable:  "Sessions cannot be checked now",
 	Forbidden:            "This session may not do that",
 	CrossOrigin:          "The request comes from another site",

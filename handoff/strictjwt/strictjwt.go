@@ -234,10 +234,11 @@ func (p Policy) checkLife(claims jwt.Claims, now time.Time) error {
 // strict makes golang-jwt decode claims with the strict reader.
 type strict struct{ jwt.Claims }
 
-func (s *strict) UnmarshalJSON(data []byte) error { return json.Unmarshal(data, s.Claims, registered) }
+func (s *strict) UnmarshalJSON(data []byte) error { return json.Unmarshal(data, s.Claims, Registered) }
 
-// registered reads the types of golang-jwt that are laxer than RFC 7519.
-var registered = json.WithUnmarshalers(json.JoinUnmarshalers(
+// Registered reads the types of golang-jwt, which is laxer than RFC 7519 there:
+// for claims that are decoded apart from the token.
+var Registered = json.WithUnmarshalers(json.JoinUnmarshalers(
 	json.UnmarshalFunc(readDate),
 	json.UnmarshalFunc(readAudience),
 ))
