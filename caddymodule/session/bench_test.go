@@ -3,9 +3,11 @@ package session
 import (
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edgetest"
@@ -66,4 +68,28 @@ func BenchmarkSession(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkFlood is one distinct token after the other, good and bad ones, with
+// the memory that is held in the end: run it with -benchtime 1000000x.
+func BenchmarkFlood(b *testing.B) {
+	for name, claims := range map[string]func(int) jwt.MapClaims{
+		"valid":   distinct,
+		"invalid": func(i int) jwt.MapClaims { return jwt.MapClaims{"sub": strconv.Itoa(i), "aud": "billing"} },
+	} {
+		b.Run(name, func(b *testing.B) {
+			f := newFixture(b, "HS256")
+			before := heap()
+			b.ResetTimer()
+			for i := range b.N {
+				_, _, err := f.verifier.verify(b.Context(), f.token(b, claims(i)))
+				if (err == nil) != (name == "valid") {
+					b.Fatal(err)
+				}
+			}
+			b.StopTimer()
+			f.verifier.verdicts.cache.CleanUp()
+			b.ReportMetric(float64(heap()-before)/(1<<20), "MiB-held")
+		})
+	}
 }

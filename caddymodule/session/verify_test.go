@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"testing"
@@ -230,5 +231,67 @@ func TestVerify_memoryIsBounded(t *testing.T) {
 	v.cache.CleanUp()
 	if weight := v.cache.WeightedSize(); weight > cacheBytes {
 		t.Errorf("%d bytes, at most %d", weight, cacheBytes)
+	}
+}
+
+// heap is how many bytes live after a collection.
+func heap() int {
+	runtime.GC()
+	runtime.GC() // what the first one only unlinked
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// flood sends n distinct tokens of these claims, from the n-th on.
+func flood(t testing.TB, f *fixture, from, n int, claims func(i int) jwt.MapClaims, want decision.Auth) {
+	t.Helper()
+	for i := from; i < from+n; i++ {
+		auth := decision.AuthSession
+		if _, _, err := f.verifier.verify(t.Context(), f.token(t, claims(i))); err != nil {
+			auth = authOf(err)
+		}
+		if auth != want {
+			t.Fatalf("token %d: %s, want %s", i, auth, want)
+		}
+	}
+}
+
+func distinct(i int) jwt.MapClaims {
+	return jwt.MapClaims{"sub": fmt.Sprintf("user-%d", i), "sid": fmt.Sprintf("session-%d", i), "tenant_id": fmt.Sprintf("tenant-%d", i)}
+}
+
+// TestVerify_aFloodOfTokensTakesNoMoreMemory: neither more distinct good tokens
+// than the cache holds, nor any number of bad ones. It does not run beside other
+// tests, whose memory would count.
+func TestVerify_aFloodOfTokensTakesNoMoreMemory(t *testing.T) {
+	f := newFixture(t, "HS256")
+	before := heap()
+	full := 1
+	for full < cacheBytes/600 { // until the cache is full
+		flood(t, f, full, 10_000, distinct, decision.AuthSession)
+		full += 10_000
+	}
+	f.verifier.verdicts.cache.CleanUp()
+	held := heap()
+	flood(t, f, full, 40_000, distinct, decision.AuthSession)
+	flood(t, f, 0, 20_000, func(i int) jwt.MapClaims {
+		claims := distinct(i)
+		claims["exp"] = 1 + i
+		return claims
+	}, decision.AuthExpired)
+	flood(t, f, 0, 20_000, func(i int) jwt.MapClaims { return jwt.MapClaims{"iss": fmt.Sprintf("https://%d.example", i)} }, decision.AuthIssuer)
+	f.verifier.verdicts.cache.CleanUp()
+	after := heap()
+	entries := f.verifier.verdicts.cache.EstimatedSize()
+	t.Logf("%d entries: %d bytes each, %d MiB held, %d KiB more after the flood", entries, (held-before)/max(1, entries), (held-before)>>20, (after-held)>>10)
+	if weight := f.verifier.verdicts.cache.WeightedSize(); weight > cacheBytes {
+		t.Errorf("the cache weighs %d, at most %d", weight, cacheBytes)
+	}
+	if held-before > 3*cacheBytes/2 {
+		t.Errorf("a full cache takes %d bytes, it counts %d", held-before, cacheBytes)
+	}
+	if after-held > 4<<20 {
+		t.Errorf("the flood took %d bytes more", after-held)
 	}
 }
