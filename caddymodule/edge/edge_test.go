@@ -16,6 +16,10 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddytls"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/jwks"
@@ -178,7 +182,19 @@ func TestProvision_refusesWhatCannotWork(t *testing.T) {
 		"no assertion":         {func(a *App) { a.Assertion = nil }, "no assertion"},
 		"a cookie of no name":  {func(a *App) { a.SessionCookie = "a b" }, "session_cookie"},
 		"an issuer of no keys": {func(a *App) { a.Issuers = []*Issuer{{Name: "x", AnyAudience: true}} }, "0 are given"},
-		"a negative leeway":    {func(a *App) { a.Issuers = []*Issuer{{Name: "x", AnyAudience: true, KeyFile: "k", Leeway: -1}} }, "leeway"},
+		"several without a limit": {func(a *App) {
+			a.Issuers = []*Issuer{{Name: "x", AnyAudience: true, KeyFile: "k", AnyTenant: true}, {Name: "y", AnyAudience: true, KeyFile: "k"}}
+		}, `issuer "y": there are several issuers`},
+		"a limit and none": {func(a *App) {
+			a.Issuers = []*Issuer{{Name: "x", AnyAudience: true, KeyFile: "k", AnyTenant: true, Tenants: []string{"acme"}}}
+		}, "exclude each other"},
+		"an unknown claim": {func(a *App) {
+			a.Issuers = []*Issuer{{Name: "x", AnyAudience: true, KeyFile: "k", Claims: map[string]string{"sub": "email"}}}
+		}, "can have another name"},
+		"a claim of no name": {func(a *App) {
+			a.Issuers = []*Issuer{{Name: "x", AnyAudience: true, KeyFile: "k", Claims: map[string]string{"tenant": ""}}}
+		}, "say what its tokens call it"},
+		"a negative leeway": {func(a *App) { a.Issuers = []*Issuer{{Name: "x", AnyAudience: true, KeyFile: "k", Leeway: -1}} }, "leeway"},
 	} {
 		a := newApp(&Assertion{KeyEnv: "X"})
 		row.change(a)
@@ -236,5 +252,30 @@ func TestApp_findsRegionsAndIssuers(t *testing.T) {
 	if a.Region("us") == nil || a.Region("america") != nil || a.RegionByPublicName("america") == nil || a.RegionByPublicName("us") != nil ||
 		a.RegionOfCountry("US").Name != "us" || a.RegionOfCountry("") != nil || a.Issuer("i") == nil || a.Issuer("I") != nil {
 		t.Error("a name is found that is none, or the other way round")
+	}
+}
+
+func TestApp_warnsOfACookieThatOtherHostsCanSet(t *testing.T) {
+	t.Parallel()
+	secure := caddytls.ConnectionPolicies{new(caddytls.ConnectionPolicy)}
+	for _, row := range []struct {
+		cookie   string
+		policies caddytls.ConnectionPolicies
+		issuers  []*Issuer
+		want     int
+	}{
+		{"session", secure, []*Issuer{{Name: "i"}}, 1},
+		{"__Secure-session", secure, []*Issuer{{Name: "i"}}, 1},
+		{DefaultSessionCookie, secure, []*Issuer{{Name: "i"}}, 0},
+		{"session", nil, []*Issuer{{Name: "i"}}, 0},
+		{"session", secure, nil, 0},
+	} {
+		core, logs := observer.New(zap.WarnLevel)
+		a := newApp(nil, row.issuers...)
+		a.SessionCookie, a.logger = row.cookie, zap.New(core)
+		a.warnOfCookie(&caddyhttp.App{Servers: map[string]*caddyhttp.Server{"srv0": {}, "srv1": {TLSConnPolicies: row.policies}}})
+		if logs.Len() != row.want {
+			t.Errorf("%s, TLS %v: %d warnings", row.cookie, row.policies != nil, logs.Len())
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 )
 
 // guardID and edgePrefix tell our handlers from others.
@@ -34,6 +35,7 @@ func (a *App) checkOrder() error {
 	if !ok {
 		return fmt.Errorf("app http is a %T", configured)
 	}
+	a.warnOfCookie(app)
 	for _, name := range slices.Sorted(maps.Keys(app.Servers)) {
 		w := walk{named: app.Servers[name].NamedRoutes}
 		if _, err := w.routes(app.Servers[name].Routes, "apps.http.servers."+name+".routes", false); err != nil {
@@ -41,6 +43,22 @@ func (a *App) checkOrder() error {
 		}
 	}
 	return nil
+}
+
+// warnOfCookie says where another host of the same domain could plant a session:
+// over TLS only the prefix __Host- keeps it from that (RFC 6265bis, section
+// 4.1.3.2). Without TLS no browser would keep such a cookie.
+func (a *App) warnOfCookie(app *caddyhttp.App) {
+	if len(a.Issuers) == 0 || strings.HasPrefix(a.SessionCookie, "__Host-") {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(app.Servers)) {
+		if len(app.Servers[name].TLSConnPolicies) > 0 {
+			a.logger.Warn("session_cookie has no __Host- prefix although there is TLS: any host of the domain can set one",
+				zap.String("server", name), zap.String("session_cookie", a.SessionCookie))
+			return
+		}
+	}
 }
 
 // walk goes through routes in the order in which a request does.

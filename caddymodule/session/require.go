@@ -16,7 +16,7 @@ import (
 // checkRules refuses rules that contradict each other or can never hold.
 func (s *Session) checkRules() error {
 	if s.Optional && (len(s.RequireRoles) > 0 || s.RequireFresh != 0) {
-		return errors.New("optional and require exclude each other: nobody has no role")
+		return errors.New("optional and require exclude each other: without a session there is no role and no sign-in")
 	}
 	for _, role := range s.RequireRoles {
 		if role == "" || len(role) > maxRole {

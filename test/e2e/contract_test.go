@@ -106,6 +106,34 @@ func TestContract_logoutEndsTheCookie(t *testing.T) {
 	}
 }
 
+// TestContract_logoutClearsACookieThatNoLongerHolds: a session that is over is no
+// reason to keep its cookie, and there is nothing to be refused about.
+func TestContract_logoutClearsACookieThatNoLongerHolds(t *testing.T) {
+	t.Parallel()
+	over := login(t, fra(), ada)
+	over.cookie = over.cookie[:len(over.cookie)-8] + "AAAAAAAA" // no key signed this
+	for _, pop := range topology.POPs {
+		for _, b := range []*browser{over.at(pop), visit(pop)} {
+			if b.cookie != "" {
+				if a := b.get(t, "/api/orders"); a.status != http.StatusUnauthorized {
+					t.Fatalf("the session still holds: %s", a)
+				}
+			}
+			a := b.do(t, http.MethodPost, "/logout", nil, "Origin", pop.URL, "Sec-Fetch-Site", "same-origin")
+			cleared := false
+			for _, c := range (&http.Response{Header: a.header}).Cookies() {
+				cleared = cleared || c.Name == "session" && c.Value == "" && c.MaxAge < 0
+			}
+			if a.status != http.StatusNoContent || !cleared {
+				t.Errorf("%s with %q: %s", pop.POP, b.cookie, a)
+			}
+			if a := b.do(t, http.MethodPost, "/logout", nil, "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"); a.status != http.StatusForbidden {
+				t.Errorf("%s, from another site: %s", pop.POP, a)
+			}
+		}
+	}
+}
+
 func TestContract_listsHaveOneForm(t *testing.T) {
 	t.Parallel()
 	for _, email := range []string{ada, grace} {
