@@ -8,7 +8,6 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/strictjwt"
 )
@@ -70,8 +69,8 @@ type renamed struct {
 	jwt.RegisteredClaims
 	Members map[string]jsontext.Value `json:",embed"` // all others
 
-	claims *claims       // what is read, in the end
-	issuer **edge.Issuer // known once the key was looked up
+	claims *claims           // what is read, in the end
+	names  map[string]string // the issuer's, known once the key was looked up
 }
 
 // Validate fills claims, and has them validate themselves.
@@ -89,7 +88,7 @@ func (r *renamed) Validate() error {
 		{"auth_time", "auth_time", &c.AuthTime},
 	} {
 		name := field.usual
-		if other, ok := (*r.issuer).Claims[field.claim]; ok {
+		if other, ok := r.names[field.claim]; ok {
 			name = other
 		}
 		if err := json.Unmarshal(r.member(name), field.into, strictjwt.Registered); err != nil {

@@ -174,13 +174,18 @@ func (v *verifier) prove(ctx context.Context, token string) (*verdict, error) {
 		key    jwks.Key
 	)
 	var into jwt.Claims = &c
+	var other *renamed
 	if v.mapped {
-		into = &renamed{claims: &c, issuer: &issuer}
+		other = &renamed{claims: &c}
+		into = other
 	}
 	header, err := strictjwt.Verify(token, into, strictjwt.Policy{MaxBytes: v.maxBytes, Leeway: v.leeway},
 		func(name string, h strictjwt.Header) (jwks.Key, error) {
 			if issuer = v.app.Issuer(name); issuer == nil {
 				return jwks.Key{}, strictjwt.ErrIssuer
+			}
+			if other != nil {
+				other.names = issuer.Claims
 			}
 			if len(issuer.Algorithms) > 0 && !slices.Contains(issuer.Algorithms, h.Algorithm) {
 				return jwks.Key{}, strictjwt.ErrAlgorithm
