@@ -237,14 +237,8 @@ func (v *service) serve(ctx context.Context, listener, operator net.Listener) er
 		}
 	}
 	failed := make(chan error, 2)
-	requests := &http.Server{
-		Handler: v.api, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: readTimeout + v.RequestTimeout + writeTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: zap.NewStdLog(v.log),
-	}
-	operators := &http.Server{
-		Handler: v.operator(), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: zap.NewStdLog(v.log),
-	}
+	requests := v.server(v.api, readTimeout+v.RequestTimeout+writeTimeout)
+	operators := v.server(v.operator(), writeTimeout)
 	go func() { failed <- requests.Serve(listener) }()
 	go func() { failed <- operators.Serve(operator) }()
 	v.log.Info("serving", zap.String("listen", listener.Addr().String()), zap.String("operator_listen", operator.Addr().String()))
@@ -260,6 +254,16 @@ func (v *service) serve(ctx context.Context, listener, operator net.Listener) er
 	_ = operators.Close() // last: an operator watches the drain
 	v.log.Info("stopped")
 	return err
+}
+
+// server holds its clients to the limits. What net/http would answer by itself,
+// OPTIONS * for example, is the handler's: nothing is to get past the chain.
+func (v *service) server(handler http.Handler, write time.Duration) *http.Server {
+	return &http.Server{
+		Handler: handler, DisableGeneralOptionsHandler: true, MaxHeaderBytes: maxHeaderBytes,
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: write, IdleTimeout: idleTimeout,
+		ErrorLog: zap.NewStdLog(v.log),
+	}
 }
 
 // drain ends in the order in which nothing is lost that was acknowledged:

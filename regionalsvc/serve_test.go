@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
@@ -70,6 +73,53 @@ func TestServe_believesNobodyWithoutAnAssertion(t *testing.T) {
 	}
 	if resp, body := get(t, g.url+handoff.SessionJWKSPath); resp.StatusCode != http.StatusOK || !strings.Contains(body, `"kid"`) {
 		t.Errorf("session keys: %d %s", resp.StatusCode, body)
+	}
+}
+
+// TestServe_everyTargetGoesThroughTheChain: net/http has an answer of its own for
+// some, and none of them has an assertion.
+func TestServe_everyTargetGoesThroughTheChain(t *testing.T) {
+	t.Parallel()
+	g := running(t)
+	for request, status := range map[string]int{
+		"OPTIONS * HTTP/1.1":                http.StatusBadRequest,
+		"GET http://127.0.0.1/app HTTP/1.1": http.StatusBadRequest,
+		"CONNECT 127.0.0.1:5432 HTTP/1.1":   http.StatusBadRequest,
+		"GET //app HTTP/1.1":                http.StatusBadRequest,
+		"OPTIONS /app HTTP/1.1":             http.StatusUnauthorized,
+		"PRI * HTTP/2.0":                    http.StatusBadRequest,
+		"GET /app HTTP/1.1\r\nUpgrade: h2c": http.StatusUnauthorized,
+		"GET /app HTTP/1.1\r\nX: " + strings.Repeat("x", maxHeaderBytes+8<<10): http.StatusRequestHeaderFieldsTooLarge,
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, request+"\r\nHost: x\r\nConnection: close\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Errorf("%.40q: %v", request, err)
+		} else if resp.StatusCode != status {
+			t.Errorf("%.40q: %d, want %d", request, resp.StatusCode, status)
+		}
+		_ = conn.Close()
+	}
+}
+
+func TestServer_isBounded(t *testing.T) {
+	t.Parallel()
+	s := (&service{log: zap.NewNop()}).server(nil, time.Second)
+	for name, d := range map[string]time.Duration{
+		"ReadHeaderTimeout": s.ReadHeaderTimeout, "ReadTimeout": s.ReadTimeout, "WriteTimeout": s.WriteTimeout, "IdleTimeout": s.IdleTimeout,
+	} {
+		if d <= 0 {
+			t.Errorf("%s is not set: a client may take for ever", name)
+		}
+	}
+	if s.IdleTimeout <= 2*time.Minute {
+		t.Errorf("IdleTimeout %s: Caddy keeps a connection for 2m and must be the one to close it", s.IdleTimeout)
 	}
 }
 
