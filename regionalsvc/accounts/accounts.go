@@ -14,6 +14,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/audit"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/directory"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
 )
@@ -177,8 +178,10 @@ func (s *Service) open(ctx context.Context, u user, fresh string) (Session, erro
 	if err != nil {
 		return Session{}, err
 	}
+	who := handoff.Identity{Tenant: u.tenant, Subject: u.id, SubjectIssuer: s.sessions.Issuer}
 	err = s.tenancy.Write(ctx, u.tenant, func(tx *tenancy.Tx) error {
 		tx.Queue(insertSession, id, u.id, expires)
+		tx.Queue(audit.Record(who, "account.logged_in", u.id, ofSession{id.String()}))
 		tx.Queue(deleteExpired)
 		if fresh != "" {
 			tx.Queue(updateHash, u.id, u.hash, fresh)
@@ -191,15 +194,28 @@ func (s *Service) open(ctx context.Context, u user, fresh string) (Session, erro
 	return Session{Token: token, Expires: expires, User: u.id, Tenant: u.tenant}, nil
 }
 
-// Logout ends who's session. One that is over already, or was opened elsewhere,
-// is no error.
+// ofSession is the detail of an audit entry.
+type ofSession struct {
+	Session string `json:"session"`
+}
+
+// Logout ends who's session. One that is over already, or that another issuer
+// opened, is no error.
 func (s *Service) Logout(ctx context.Context, who handoff.Identity) error {
-	id, err := uuid.Parse(who.Session)
-	if err != nil || who.Tenant == "" {
-		return nil // not one of ours
+	id, ours := s.ours(who, who.Session)
+	if !ours {
+		return nil
 	}
-	err = s.tenancy.Write(ctx, who.Tenant, func(tx *tenancy.Tx) error {
-		tx.Queue(revokeSession, id)
+	err := s.tenancy.Write(ctx, who.Tenant, func(tx *tenancy.Tx) error {
+		ended := false
+		tx.Queue(revokeSession, id).Tag(func(tag pgconn.CommandTag) error {
+			ended = tag.RowsAffected() > 0
+			return nil
+		})
+		if err := tx.Flush(ctx); err != nil || !ended {
+			return err
+		}
+		tx.Queue(audit.Record(who, "account.logged_out", who.Subject, ofSession{id.String()}))
 		return nil
 	})
 	if err != nil {
@@ -208,11 +224,18 @@ func (s *Service) Logout(ctx context.Context, who handoff.Identity) error {
 	return nil
 }
 
+// ours reads the id of a user or a session that we gave to who. Another issuer's
+// may look like one of ours and is somebody else's.
+func (s *Service) ours(who handoff.Identity, id string) (uuid.UUID, bool) {
+	parsed, err := uuid.Parse(id)
+	return parsed, err == nil && who.Tenant != "" && who.SubjectIssuer == s.sessions.Issuer
+}
+
 // Email is the sign-in name of who, empty when this region has no such user.
 func (s *Service) Email(ctx context.Context, who handoff.Identity) (email string, err error) {
-	id, err := uuid.Parse(who.Subject)
-	if err != nil {
-		return "", nil // vouched for by another issuer
+	id, ours := s.ours(who, who.Subject)
+	if !ours {
+		return "", nil
 	}
 	err = s.tenancy.Read(ctx, who.Tenant, func(tx *tenancy.Tx) error {
 		tx.Queue(selectEmail, id).Row(func(row pgx.Row) error {

@@ -404,6 +404,17 @@ func TestLogout_revokesTheSessionAndTakesTheCookie(t *testing.T) {
 		t.Fatal(err)
 	}
 	who := handoff.Identity{Tenant: "acme", Subject: claims.Subject, SubjectIssuer: claims.Issuer, Session: claims.Session}
+	// The other issuer chose these ids, to end a session that it did not open.
+	stranger := who
+	stranger.SubjectIssuer = "https://idp.example"
+	if resp, body := w.post(t, "/logout", "", "", stranger); resp.StatusCode != http.StatusNoContent {
+		t.Errorf("another issuer's session: %d %s", resp.StatusCode, body)
+	}
+	var revoked bool
+	w.row(t, "select revoked_at is not null from sessions where id = '"+claims.Session+"'", &revoked)
+	if revoked {
+		t.Error("another issuer ended the session")
+	}
 	for name, row := range map[string]struct {
 		who         handoff.Identity
 		contentType string
@@ -427,10 +438,17 @@ func TestLogout_revokesTheSessionAndTakesTheCookie(t *testing.T) {
 			t.Errorf("%s: the cookie stays: %q", name, resp.Header.Values("Set-Cookie"))
 		}
 	}
-	var revoked bool
 	w.row(t, "select revoked_at is not null from sessions where id = '"+claims.Session+"'", &revoked)
 	if !revoked {
 		t.Error("the session goes on")
+	}
+	var entries string
+	w.row(t, `select string_agg(action || ' by ' || actor_issuer || ' ' || actor || ' on ' || subject || ': ' || detail, ', ' order by id) from audit_entries`, &entries)
+	one := func(action string) string {
+		return "account." + action + " by https://eu.example " + w.ada + " on " + w.ada + `: {"session":"` + claims.Session + `"}`
+	}
+	if want := one("logged_in") + ", " + one("logged_out"); entries != want {
+		t.Errorf("audit entries %s, want %s", entries, want)
 	}
 }
 
@@ -484,6 +502,27 @@ func TestLogin_rehashesWhatIsOutdated(t *testing.T) {
 	}
 }
 
+// TestLogin_aFreshHashReplacesOnlyTheOneThatWasChecked: the password may have been
+// changed while a login with the old one was hashing.
+func TestLogin_aFreshHashReplacesOnlyTheOneThatWasChecked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	u, err := w.find(t.Context(), "acme", "ada@acme.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := u.hash
+	u.hash = encode(current, random(saltBytes), random(hashBytes)) // what was there when the login began
+	if _, err := w.open(t.Context(), u, encode(current, random(saltBytes), random(hashBytes))); err != nil {
+		t.Fatal(err)
+	}
+	var hash string
+	w.row(t, "select password_hash from users where id = '"+w.ada+"'", &hash)
+	if hash != changed {
+		t.Error("a login put the old password back")
+	}
+}
+
 func TestLogin_onlySoManyHashesAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -528,13 +567,15 @@ func TestCreate_refuses(t *testing.T) {
 func TestEmail_isReadInTheTenantAlone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	const us = "https://eu.example"
 	for name, row := range map[string]struct {
 		who  handoff.Identity
 		want string
 	}{
-		"ada":            {handoff.Identity{Tenant: "acme", Subject: w.ada}, "ada@acme.example"},
-		"other tenant":   {handoff.Identity{Tenant: "globex", Subject: w.ada}, ""},
-		"other issuer's": {handoff.Identity{Tenant: "acme", Subject: "auth0|7"}, ""},
+		"ada":                     {handoff.Identity{Tenant: "acme", Subject: w.ada, SubjectIssuer: us}, "ada@acme.example"},
+		"other tenant":            {handoff.Identity{Tenant: "globex", Subject: w.ada, SubjectIssuer: us}, ""},
+		"other issuer's":          {handoff.Identity{Tenant: "acme", Subject: "auth0|7", SubjectIssuer: "https://idp.example"}, ""},
+		"other issuer's of an id": {handoff.Identity{Tenant: "acme", Subject: w.ada, SubjectIssuer: "https://idp.example"}, ""},
 	} {
 		if got, err := w.Email(t.Context(), row.who); err != nil || got != row.want {
 			t.Errorf("%s: %q, %v", name, got, err)
