@@ -108,6 +108,12 @@ func (p *Problem) WithHeader(name, value string) *Problem {
 // WithRetryAfter sets when a retry may help. It returns p.
 func (p *Problem) WithRetryAfter(d time.Duration) *Problem { p.RetryAfter = d; return p }
 
+// RetryAfterSeconds is RetryAfter as the header field has it (RFC 9110, section
+// 10.2.3).
+func (p *Problem) RetryAfterSeconds() string {
+	return strconv.Itoa(int((p.RetryAfter + time.Second - 1) / time.Second))
+}
+
 // Error is for logs.
 func (p *Problem) Error() string {
 	s := p.Name()
@@ -156,7 +162,7 @@ func (p *Problem) Write(w http.ResponseWriter, r *http.Request, requestID string
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if p.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int((p.RetryAfter+time.Second-1)/time.Second)))
+		h.Set("Retry-After", p.RetryAfterSeconds())
 	}
 	w.WriteHeader(p.Status)
 	if r == nil || r.Method != http.MethodHead {

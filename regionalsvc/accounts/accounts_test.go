@@ -123,6 +123,11 @@ func (w *world) post(t *testing.T, target, contentType, body string, who handoff
 	return w.send(r)
 }
 
+// enter is Login from an address of its own.
+func (w *world) enter(ctx context.Context, email, password string) (Session, error) {
+	return w.Login(ctx, Credentials{Email: email, Password: password, From: rand.Text()})
+}
+
 func (w *world) send(r *http.Request) (*http.Response, string) {
 	recorder := httptest.NewRecorder()
 	w.api.ServeHTTP(recorder, r)
@@ -130,13 +135,13 @@ func (w *world) send(r *http.Request) (*http.Response, string) {
 	return recorder.Result(), string(body)
 }
 
-func (w *world) loginJSON(t *testing.T, email, password string) (*http.Response, string) {
+func (w *world) loginJSON(t *testing.T, email, password string, header ...string) (*http.Response, string) {
 	t.Helper()
 	body, err := json.Marshal(map[string]string{"email": email, "password": password})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return w.post(t, "/login", "application/json", string(body), handoff.Identity{})
+	return w.post(t, "/login", "application/json", string(body), handoff.Identity{}, header...)
 }
 
 // row reads of acme's rows.
@@ -233,7 +238,7 @@ func TestLogin_wrongIsOneAnswerAtOnePrice(t *testing.T) {
 	} {
 		before := w.hasher.made.Load()
 		ctx, stats := postgres.WithStats(t.Context())
-		_, err := w.Login(ctx, row.email, row.password)
+		_, err := w.enter(ctx, row.email, row.password)
 		var p *problem.Problem
 		if !errors.As(err, &p) || p.Status != http.StatusUnauthorized {
 			t.Fatalf("%s: %v", row.name, err)
@@ -261,7 +266,7 @@ func TestLogin_wrongIsOneAnswerAtOnePrice(t *testing.T) {
 		var took []time.Duration
 		for range 7 {
 			start := time.Now()
-			_, _ = w.Login(t.Context(), email, "wrong horse battery staple")
+			_, _ = w.enter(t.Context(), email, "wrong horse battery staple")
 			took = append(took, time.Since(start))
 		}
 		slices.Sort(took)
@@ -394,7 +399,7 @@ func TestForms_anotherSiteCannotPost(t *testing.T) {
 func TestLogout_revokesTheSessionAndTakesTheCookie(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	session, err := w.Login(t.Context(), "ada@acme.example", password)
+	session, err := w.enter(t.Context(), "ada@acme.example", password)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -461,7 +466,7 @@ func TestLogin_takesOverSessionsAway(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Login(t.Context(), "ada@acme.example", password); err != nil {
+	if _, err := w.enter(t.Context(), "ada@acme.example", password); err != nil {
 		t.Fatal(err)
 	}
 	var n int
@@ -482,7 +487,7 @@ func TestLogin_rehashesWhatIsOutdated(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Login(t.Context(), "ada@acme.example", "wrong"); err == nil {
+	if _, err := w.enter(t.Context(), "ada@acme.example", "wrong"); err == nil {
 		t.Fatal("a wrong password was taken")
 	}
 	stored := func() (s string) {
@@ -493,7 +498,7 @@ func TestLogin_rehashesWhatIsOutdated(t *testing.T) {
 		t.Error("a wrong password changed the hash")
 	}
 	for range 2 {
-		if _, err := w.Login(t.Context(), "ada@acme.example", password); err != nil {
+		if _, err := w.enter(t.Context(), "ada@acme.example", password); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(stored(), "$m=19456,t=2,p=1$") {
@@ -559,7 +564,7 @@ func TestCreate_refuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q in it", name, err, row.want)
 		}
 	}
-	if _, err := w.Login(t.Context(), "ada@acme.example", password); err != nil {
+	if _, err := w.enter(t.Context(), "ada@acme.example", password); err != nil {
 		t.Errorf("ada was changed: %v", err)
 	}
 }
@@ -589,7 +594,7 @@ func TestLogin_manyAtOnce(t *testing.T) {
 	var wait sync.WaitGroup
 	for range 8 {
 		wait.Go(func() {
-			_, err := w.Login(context.Background(), "ada@acme.example", password)
+			_, err := w.enter(context.Background(), "ada@acme.example", password)
 			var p *problem.Problem
 			if err != nil && (!errors.As(err, &p) || p.Status != http.StatusServiceUnavailable) {
 				t.Error(err)

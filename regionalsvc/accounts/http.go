@@ -75,7 +75,7 @@ func (s *Service) login(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	session, err := s.Login(r.Context(), in.Email, in.Password)
+	session, err := s.Login(r.Context(), Credentials{in.Email, in.Password, from(r)})
 	if err != nil {
 		return elsewhere(r, err)
 	}
@@ -91,12 +91,18 @@ func (s *Service) loginByForm(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	returnTo := handoff.ReturnTo(form.Get("return_to"), afterLogin)
-	session, err := s.Login(r.Context(), form.Get("email"), form.Get("password"))
+	session, err := s.Login(r.Context(), Credentials{form.Get("email"), form.Get("password"), from(r)})
+	again := Form{Email: form.Get("email"), ReturnTo: returnTo}
 	var p *problem.Problem
-	if errors.As(err, &p) && p.Status == http.StatusUnauthorized {
-		return s.page(w, p.Status, Form{Email: form.Get("email"), ReturnTo: returnTo, Message: "E-mail address or password is wrong."})
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errWrong):
+		again.Message = "E-mail address or password is wrong."
+		return s.page(w, http.StatusUnauthorized, again)
+	case errors.As(err, &p) && p.Status == http.StatusTooManyRequests:
+		again.Message = "Too many attempts to sign in. Try again in a minute."
+		w.Header().Set("Retry-After", p.RetryAfterSeconds())
+		return s.page(w, p.Status, again)
+	case err != nil:
 		return elsewhere(r, err)
 	}
 	http.SetCookie(w, s.sessions.cookie(session.Token))
@@ -142,6 +148,12 @@ func elsewhere(r *http.Request, err error) error {
 	}
 	return err
 }
+
+// from is the address of whoever asks, as the POP says it: Caddy puts the peer's
+// there and keeps what a proxy has said that it was told to trust. Where that one
+// lets clients write into it, they can look like many; the bound on all of them
+// together holds.
+func from(r *http.Request) string { return strings.Join(r.Header.Values("X-Forwarded-For"), ",") }
 
 func seeOther(w http.ResponseWriter, target string) error {
 	w.Header().Set("Location", target)
