@@ -50,7 +50,12 @@ func TestServe_thePathOfAnOrder(t *testing.T) {
 	}
 	// The line of the order says what it cost in the database.
 	line := g.log.wait(t, handoff.FieldRequestID, resp.Header.Get(handoff.HeaderRequestID))
-	if line[handoff.FieldRoute] != "/api/orders" || line[handoff.FieldDBQueries] == nil || line[handoff.FieldPoolWait] == nil ||
+	for _, field := range []string{handoff.FieldDBQueries, handoff.FieldDBRoundTrips, handoff.FieldDBTime, handoff.FieldPoolWait, handoff.FieldDuration} {
+		if n, ok := line[field].(float64); !ok || n < 0 || n == 0 && field != handoff.FieldPoolWait {
+			t.Errorf("log field %s is %v", field, line[field])
+		}
+	}
+	if line[handoff.FieldRoute] != "/api/orders" ||
 		line[handoff.FieldTenant] != "acme" || line[handoff.FieldPOP] != "fra" || line[handoff.FieldRegion] != "eu" {
 		t.Errorf("logged as %v", line)
 	}
@@ -267,6 +272,36 @@ func TestServe_drainLosesNothingAcknowledged(t *testing.T) {
 	t.Logf("%d acknowledged, %d placed, %d refused", acknowledged.Load(), placed, refused.Load())
 	if placed != acknowledged.Load() || refused.Load() > 0 {
 		t.Errorf("%d acknowledged, %d placed, %d refused", acknowledged.Load(), placed, refused.Load())
+	}
+}
+
+// TestServe_jobsAreHandedOver: who stops working on jobs says so, and another
+// process need not wait until it is taken for dead.
+func TestServe_jobsAreHandedOver(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	_, end := s.start(t, ctx)
+	leads := func() (n int) {
+		err := s.db.Read(t.Context(), "acme", func(tx *tenancy.Tx) error {
+			tx.Queue("select count(*) from river_leader").Row(func(row pgx.Row) error { return row.Scan(&n) })
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for deadline := time.Now().Add(20 * time.Second); leads() == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody leads the work on jobs")
+		}
+	}
+	cancel()
+	<-end
+	if leads() != 0 {
+		t.Error("the process is gone and leads the work on jobs still")
 	}
 }
 

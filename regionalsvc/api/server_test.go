@@ -246,6 +246,25 @@ func TestAPI_errorsBecomeProblems(t *testing.T) {
 	}
 }
 
+// TestAPI_retryIsAdvisedWhereAKeyMakesItSafe and nowhere else: nobody knows what
+// became of the first.
+func TestAPI_retryIsAdvisedWhereAKeyMakesItSafe(t *testing.T) {
+	t.Parallel()
+	late := func(http.ResponseWriter, *http.Request) error { return context.DeadlineExceeded }
+	g := newRegion(t, nil, api.Route{Pattern: "POST /api/x", Handle: late})
+	for key, want := range map[string]string{"": "", "k": "1"} {
+		r := g.pop.Request(t, http.MethodPost, "/api/x", nil, apitest.User("acme"))
+		if key != "" {
+			r.Header.Set(handoff.HeaderIdempotencyKey, key)
+		}
+		resp := g.send(r)
+		wantProblem(t, resp, 504, problem.RegionTimeout)
+		if got := resp.Header.Get("Retry-After"); got != want {
+			t.Errorf("key %q: Retry-After %q, want %q", key, got, want)
+		}
+	}
+}
+
 func TestAPI_routesThatAreNotThere(t *testing.T) {
 	t.Parallel()
 	g := newRegion(t, nil,
