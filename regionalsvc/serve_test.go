@@ -61,6 +61,27 @@ func TestServe_thePathOfAnOrder(t *testing.T) {
 	}
 }
 
+func TestServe_theLogSaysHowAKeyStood(t *testing.T) {
+	t.Parallel()
+	g := running(t)
+	for _, row := range []struct {
+		key, body string
+		want      any
+	}{
+		{"", g.order(), nil}, {"k", g.order(), "new"}, {"k", g.order(), "replay"}, {"k", strings.Replace(g.order(), "1299", "1300", 1), "mismatch"},
+	} {
+		var header []string
+		if row.key != "" {
+			header = []string{handoff.HeaderIdempotencyKey, row.key}
+		}
+		resp, body := g.ask(t, "POST", "/api/orders", row.body, g.ada, header...)
+		line := g.log.wait(t, handoff.FieldRequestID, resp.Header.Get(handoff.HeaderRequestID))
+		if line[handoff.FieldIdempotency] != row.want {
+			t.Errorf("key %q: %d %s is logged as %v, want %v", row.key, resp.StatusCode, body, line[handoff.FieldIdempotency], row.want)
+		}
+	}
+}
+
 // TestServe_believesNobodyWithoutAnAssertion asks the listener directly, as
 // somebody inside the network could.
 func TestServe_believesNobodyWithoutAnAssertion(t *testing.T) {
