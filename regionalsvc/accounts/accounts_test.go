@@ -323,6 +323,9 @@ func TestLogin_byForm(t *testing.T) {
 	if resp.StatusCode != http.StatusUnauthorized || body != "form:ada@acme.example:/app/x:E-mail address or password is wrong." || len(resp.Cookies()) != 0 {
 		t.Errorf("wrong password: %d %s", resp.StatusCode, body)
 	}
+	if resp.Header.Get("WWW-Authenticate") == "" {
+		t.Error("wrong password: a 401 without WWW-Authenticate (RFC 9110, section 15.5.2)")
+	}
 }
 
 func TestLogin_refusesBodies(t *testing.T) {

@@ -85,6 +85,12 @@ func (s *Service) login(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
+// refusals are the problems that the form itself can tell of, in its words.
+var refusals = map[string]string{
+	problem.Unauthenticated: "E-mail address or password is wrong.",
+	problem.TooManyAttempts: "Too many attempts to sign in. Try again in a minute.",
+}
+
 func (s *Service) loginByForm(w http.ResponseWriter, r *http.Request) error {
 	form, err := readForm(r, "email", "password", "return_to")
 	if err != nil {
@@ -92,17 +98,13 @@ func (s *Service) loginByForm(w http.ResponseWriter, r *http.Request) error {
 	}
 	returnTo := handoff.ReturnTo(form.Get("return_to"), afterLogin)
 	session, err := s.Login(r.Context(), Credentials{form.Get("email"), form.Get("password"), from(r)})
-	again := Form{Email: form.Get("email"), ReturnTo: returnTo}
 	var p *problem.Problem
-	switch {
-	case errors.Is(err, errWrong):
-		again.Message = "E-mail address or password is wrong."
-		return s.page(w, http.StatusUnauthorized, again)
-	case errors.As(err, &p) && p.Status == http.StatusTooManyRequests:
-		again.Message = "Too many attempts to sign in. Try again in a minute."
-		w.Header().Set("Retry-After", p.RetryAfterSeconds())
-		return s.page(w, p.Status, again)
-	case err != nil:
+	if errors.As(err, &p) && refusals[p.Name()] != "" {
+		api.Note(r, handoff.FieldProblem, p.Name())
+		p.SetHeader(w.Header())
+		return s.page(w, p.Status, Form{Email: form.Get("email"), ReturnTo: returnTo, Message: refusals[p.Name()]})
+	}
+	if err != nil {
 		return elsewhere(r, err)
 	}
 	http.SetCookie(w, s.sessions.cookie(session.Token))
@@ -165,7 +167,11 @@ func seeOther(w http.ResponseWriter, target string) error {
 const formType = "application/x-www-form-urlencoded"
 
 func isForm(r *http.Request) bool {
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	values := r.Header["Content-Type"]
+	if len(values) != 1 {
+		return false
+	}
+	mediaType, _, err := mime.ParseMediaType(values[0])
 	return err == nil && mediaType == formType
 }
 
