@@ -411,9 +411,12 @@ func TestAPI_slowBodiesTakeNobodysTurn(t *testing.T) {
 		body, sent := io.Pipe()
 		defer sent.Close()
 		r := g.pop.Request(t, http.MethodPost, target, body, apitest.User("acme"))
-		wait.Go(func() { g.send(r) })
-		if _, err := sent.Write([]byte("{")); err != nil { // it is being read
-			t.Fatal(err)
+		wait.Go(func() {
+			g.send(r)
+			_ = body.Close()
+		})
+		if _, err := sent.Write([]byte("{")); err != nil {
+			t.Errorf("%s is not read: %v", target, err)
 		}
 	}
 	for _, target := range []string{"/login", "/api/x"} {
