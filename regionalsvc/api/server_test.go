@@ -426,6 +426,32 @@ func TestAPI_slowBodiesTakeNobodysTurn(t *testing.T) {
 	}
 }
 
+// TestAPI_largeBodiesAreFew: what is kept of bodies is bounded, whatever tenants
+// send, and small ones do not wait for large ones.
+func TestAPI_largeBodiesAreFew(t *testing.T) {
+	t.Parallel()
+	const small = 16 << 10
+	g := newRegion(t, func(c *api.Config) { c.MaxInFlight = 4 }, api.Route{Pattern: "POST /api/x", Handle: hello})
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	slow, sent := io.Pipe()
+	defer sent.Close()
+	r := g.pop.Request(t, http.MethodPost, "/api/x", slow, apitest.User("acme"))
+	wait.Go(func() {
+		g.send(r)
+		_ = slow.Close()
+	})
+	if _, err := sent.Write(make([]byte, small+2)); err != nil { // the last byte is read once it has its place
+		t.Fatal(err)
+	}
+	for size, status := range map[int]int{small: http.StatusOK, small + 1: http.StatusServiceUnavailable} {
+		resp := g.send(g.pop.Request(t, http.MethodPost, "/api/x", strings.NewReader(strings.Repeat("a", size)), apitest.User("acme")))
+		if resp.StatusCode != status {
+			t.Errorf("%d bytes beside a large body: %d, want %d", size, resp.StatusCode, status)
+		}
+	}
+}
+
 // TestAPI_anyoneLeavesTurnsToTenants: a flood of logins waits for hashes, and
 // orders go on.
 func TestAPI_anyoneLeavesTurnsToTenants(t *testing.T) {
