@@ -12,6 +12,8 @@ const (
 	SignInAgain = "sign-in-again"
 	// SessionsUnavailable: the keys that sessions are checked with cannot be had now.
 	SessionsUnavailable = "sessions-unavailable"
+	// TooManyAttempts: this sign-in name was tried in vain too often.
+	TooManyAttempts = "too-many-attempts"
 	// Forbidden: the session holds, and may not do this.
 	Forbidden = "forbidden"
 	// CrossOrigin: an unsafe request that another site made a browser send.
@@ -58,6 +60,7 @@ var titles = map[string]string{
 	Unauthenticated:      "A valid session is needed",
 	SignInAgain:          "The user must sign in again",
 	SessionsUnavailable:  "Sessions cannot be checked now",
+	TooManyAttempts:      "Too many attempts to sign in",
 	Forbidden:            "This session may not do that",
 	CrossOrigin:          "The request comes from another site",
 	TooEarly:             "The request came before the TLS handshake was complete",
