@@ -140,6 +140,9 @@ func (d *Definition) compile() error {
 	}
 	if d.Default == "" {
 		d.Default = "off"
+		if d.index(d.Default) < 0 {
+			return errors.New("no default: name the variant where no rule decides")
+		}
 	}
 	if d.index(d.Default) < 0 {
 		return fmt.Errorf("default %q is not one of the variants", d.Default)
