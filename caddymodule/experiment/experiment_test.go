@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strconv"
@@ -367,7 +368,7 @@ func FuzzReadCookie(f *testing.F) {
 		}
 		var found []string
 		for pair := range strings.SplitSeq(line, ";") {
-			if v, is := strings.CutPrefix(strings.TrimSpace(pair), "id="); is {
+			if v, is := strings.CutPrefix(textproto.TrimString(pair), "id="); is {
 				found = append(found, v)
 			}
 		}
