@@ -8,6 +8,8 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/experiment"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/flags"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/guard"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/region"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/session"
@@ -20,6 +22,8 @@ import (
 //	edge_trace      tells tracing's span what was decided
 //	…
 //	edge_session    before rewrite: rules see the path that the client sent
+//	edge_experiment after edge_session, whose claims its rules ask for
+//	edge_flags      likewise; answers its endpoint
 //	edge_region     after try_files, the last that changes a path: a region's path
 //	                is made of the final one, and a replay has to know how. That is
 //	                after edge_session, whose claims name the region
@@ -42,6 +46,15 @@ func init() {
 	caddy.RegisterModule(new(session.Session))
 	httpcaddyfile.RegisterHandlerDirective("edge_session", session.Parse)
 	httpcaddyfile.RegisterDirectiveOrder("edge_session", httpcaddyfile.Before, "method")
+
+	caddy.RegisterModule(new(experiment.Experiment))
+	caddy.RegisterModule(experiment.MatchVariant{})
+	httpcaddyfile.RegisterHandlerDirective("edge_experiment", experiment.Parse)
+	httpcaddyfile.RegisterDirectiveOrder("edge_experiment", httpcaddyfile.Before, "method")
+
+	caddy.RegisterModule(new(flags.Flags))
+	httpcaddyfile.RegisterHandlerDirective("edge_flags", flags.Parse)
+	httpcaddyfile.RegisterDirectiveOrder("edge_flags", httpcaddyfile.Before, "method")
 
 	caddy.RegisterModule(new(region.Region))
 	caddy.RegisterModule(new(region.Upstreams))

@@ -33,6 +33,10 @@ const (
 	FieldIdempotency   = "idempotency"
 	FieldJob           = "job"
 	FieldClientTraceID = "client_trace_id"
+	FieldVariants      = "variants"
+	FieldExposures     = "exposures"
+	FieldAnonymousID   = "anonymous_id"
+	FieldFile          = "file"
 )
 
 // Names of spans: boring, stable, dotted.
@@ -40,6 +44,8 @@ const (
 	SpanGuard        = "middleware.guard"
 	SpanAuth         = "middleware.auth"
 	SpanRegionSelect = "middleware.region_select"
+	SpanExperiment   = "middleware.experiment"
+	SpanFlags        = "middleware.flags"
 	SpanCache        = "middleware.cache"
 	SpanToRegion     = "edge.to_region"
 	SpanParseOrder   = "api.orders.parse_json"
@@ -60,6 +66,8 @@ const (
 	AttrRewrite      = "gatehouse.rewrite"
 	AttrShortCircuit = "gatehouse.short_circuit"
 	AttrOutcome      = "gatehouse.outcome"
+	AttrVariants     = "gatehouse.variants"
+	AttrExposures    = "gatehouse.exposures"
 )
 
 // Prefixes of metric names.

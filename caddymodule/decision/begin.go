@@ -133,6 +133,7 @@ func (d *Decision) answer(h http.Header, status int) {
 	if d.CacheStatus != "" {
 		h.Set("Cache-Status", d.CacheStatus)
 	}
+	d.stampCookies(h)
 	if d.serverTiming {
 		if timing := d.timing(); timing != "" {
 			h.Set("Server-Timing", timing)

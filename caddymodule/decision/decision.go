@@ -114,6 +114,12 @@ type Decision struct {
 	// for the right one. Nil: the path is the same everywhere.
 	Retarget func(region string) string
 
+	// Variants are those of the experiments that the request is in, sorted by
+	// experiment. [Decision.Assign] adds one.
+	Variants []Variant
+	// AnonymousID is the id of a visitor in an experiment. Empty: none was needed.
+	AnonymousID string
+
 	// ShortCircuit names what answered in place of the region, if anything did.
 	ShortCircuit string
 	// Outcome is set by whoever knows; empty means that it is read off the status.
@@ -137,6 +143,9 @@ type Decision struct {
 	nstages      int
 	began        time.Time
 	guardDone    time.Time
+	exposures    []Variant
+	flag         func(key string) (string, bool)
+	cookies      []string
 }
 
 type stage struct {
@@ -226,7 +235,7 @@ func (d *Decision) placeholder(key string) (any, bool) {
 	case "http.auth.user.id": // what Caddy's access log calls user_id
 		return d.Identity.Subject, d.Identity.Subject != ""
 	}
-	return nil, false
+	return d.assigned(key)
 }
 
 // vouched names a user or a session together with its issuer, since two issuers

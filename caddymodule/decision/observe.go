@@ -27,6 +27,9 @@ func (d *Decision) MarshalLogObject(e zapcore.ObjectEncoder) error {
 		{handoff.FieldRegion, d.Home},
 		{handoff.FieldRegionReason, string(d.Reason)},
 		{handoff.FieldRewrite, d.Rewritten},
+		{handoff.FieldVariants, joined(d.Variants)},
+		{handoff.FieldExposures, joined(d.exposures)},
+		{handoff.FieldAnonymousID, d.AnonymousID},
 		{handoff.FieldShortCircuit, d.ShortCircuit},
 		{handoff.FieldReason, d.Problem},
 	} {
@@ -67,11 +70,15 @@ var (
 		Name: handoff.MetricsEdge + "replays_total",
 		Help: "Requests replayed after a 421, by the region they were replayed to.",
 	}, []string{"region"})
+	exposures = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: handoff.MetricsEdge + "exposures_total",
+		Help: "Clients that met a variant of an experiment for the first time at this POP.",
+	}, []string{"experiment", "variant"})
 )
 
 // Register puts the metrics into the registry of this config.
 func Register(ctx caddy.Context) error {
-	for _, c := range []prometheus.Collector{requests, auths, problems, replays} {
+	for _, c := range []prometheus.Collector{requests, auths, problems, replays, exposures} {
 		var already prometheus.AlreadyRegisteredError
 		if err := ctx.GetMetricsRegistry().Register(c); err != nil && !errors.As(err, &already) {
 			return err
@@ -91,5 +98,8 @@ func (d *Decision) count(took time.Duration) {
 	}
 	if d.Replayed {
 		replays.WithLabelValues(d.Home).Inc()
+	}
+	for _, v := range d.exposures {
+		exposures.WithLabelValues(v.Experiment, v.Name).Inc()
 	}
 }

@@ -91,6 +91,8 @@ func (d *Decision) annotate(span trace.Span, err error) {
 		{handoff.AttrRegion, d.Home},
 		{handoff.AttrRegionReason, string(d.Reason)},
 		{handoff.AttrRewrite, d.Rewritten},
+		{handoff.AttrVariants, joined(d.Variants)},
+		{handoff.AttrExposures, joined(d.exposures)},
 		{handoff.AttrShortCircuit, d.ShortCircuit},
 		{handoff.AttrOutcome, string(outcome)},
 	} {

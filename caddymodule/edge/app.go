@@ -46,6 +46,17 @@ type App struct {
 	// regions. Default: "__Host-session".
 	SessionCookie string `json:"session_cookie,omitempty"`
 
+	// CookieSecretFiles are files with a secret of at least 32 bytes, readable by
+	// their owner alone, that signs the edge's own cookies, such as a visitor's id
+	// in an experiment. The first signs; all are believed, so that a secret can be
+	// changed. A visitor may come to any POP: give each the same. Default: none, and
+	// what needs one is refused.
+	CookieSecretFiles []string `json:"cookie_secret_files,omitempty"`
+
+	// CookieSecretEnv is the name of an environment variable that holds such a
+	// secret. It comes before CookieSecretFiles.
+	CookieSecretEnv string `json:"cookie_secret_env,omitempty"`
+
 	ctx    caddy.Context
 	logger *zap.Logger
 	shared sharing
@@ -55,6 +66,8 @@ type App struct {
 	keys    *signing
 	storage certmagic.Storage // nil: keep nothing
 	events  *caddyevents.App  // nil: nobody hears
+
+	cookieSecrets [][]byte
 }
 
 // Region is a place where the regional service runs beside its database.
@@ -214,6 +227,9 @@ func (a *App) loaded() error {
 	a.load.Do(func() {
 		if a.keys, a.loadErr = a.Assertion.load(); a.loadErr != nil {
 			a.loadErr = fmt.Errorf("assertion: %w", a.loadErr)
+			return
+		}
+		if a.loadErr = a.loadCookieSecrets(); a.loadErr != nil {
 			return
 		}
 		for _, i := range a.Issuers {

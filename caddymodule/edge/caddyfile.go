@@ -2,6 +2,7 @@ package edge
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -54,6 +55,8 @@ func ParseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //			leeway <duration>
 //		}
 //		session_cookie <name>
+//		cookie_secret_file <path...>
+//		cookie_secret_env <variable>
 //	}
 //
 // Placeholders are not read here; {$VARIABLE} is, as everywhere in a Caddyfile.
@@ -83,8 +86,12 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			if err = One(d, &a.SessionCookie); err == nil {
 				err = at(d, checkCookie(a.SessionCookie))
 			}
+		case "cookie_secret_file":
+			err = Many(d, &a.CookieSecretFiles)
+		case "cookie_secret_env":
+			err = One(d, &a.CookieSecretEnv)
 		default:
-			err = Unknown(d, "edge", "pop", "default_region", "region", "assertion", "issuer", "session_cookie")
+			err = Unknown(d, "edge", "pop", "default_region", "region", "assertion", "issuer", "session_cookie", "cookie_secret_file", "cookie_secret_env")
 		}
 		if err != nil {
 			return err
@@ -291,6 +298,19 @@ func Duration(d *caddyfile.Dispenser, into *caddy.Duration) error {
 	}
 	*into = caddy.Duration(value)
 	return nil
+}
+
+// Share reads a share as 0.25 or 25%.
+func Share(text string) (float64, error) {
+	number, percent := strings.CutSuffix(text, "%")
+	value, err := strconv.ParseFloat(number, 64)
+	if percent {
+		value /= 100
+	}
+	if err != nil || !(value >= 0 && value <= 1) {
+		return 0, fmt.Errorf("%q: it is a share such as 0.25 or 25%%", text)
+	}
+	return value, nil
 }
 
 // Unknown is the error for an option that block does not have, with the one

@@ -189,6 +189,9 @@ func KeyFile(t testing.TB, keys ...jwks.Key) string {
 	return Write(t, "jwks.json", jwks.Marshal(keys))
 }
 
+// CookieSecret signs the cookies of [App].
+const CookieSecret = "a secret for cookies of at least 32 bytes"
+
 // App provisions and starts an edge app that stands alone, for the tests of
 // handlers: POP fra, region eu, and the issuers given.
 func App(t testing.TB, issuers ...*edge.Issuer) *edge.App {
@@ -198,6 +201,8 @@ func App(t testing.TB, issuers ...*edge.Issuer) *edge.App {
 		Regions:   []*edge.Region{{Name: "eu", Upstreams: []string{"127.0.0.1:9"}}},
 		Assertion: &edge.Assertion{KeyFiles: []string{Write(t, "assertion.pem", PEM(t, Key(t, "EdDSA")))}},
 		Issuers:   issuers,
+
+		CookieSecretFiles: []string{Write(t, "cookie.secret", []byte(CookieSecret))},
 	}
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
 	t.Cleanup(cancel)

@@ -1,0 +1,134 @@
+// Package flags answers for feature flags at the edge.
+package flags
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+)
+
+const name = "edge_flags"
+
+// Flags is the edge_flags handler. It evaluates feature flags for the request's
+// session, with no region asked:
+//
+//   - for the edge itself, as {edge.flag.KEY}, when one is looked at;
+//   - for clients, by the OpenFeature Remote Evaluation Protocol (OFREP): POST
+//     /ofrep/v1/evaluate/flags for all, with an ETag, and one more path segment
+//     for one. Only public flags are there for them. Errors are OFREP's.
+//
+// Every other request is passed on. Rules see what edge_session has verified and
+// the country, never what a client says of itself in the evaluation context.
+type Flags struct {
+	// Flags are those that the configuration defines. Default: none.
+	Flags []*Definition `json:"flags,omitempty"`
+
+	// File is a JSON file with more of them, {"flags": […]}, in the form of this
+	// configuration, of 256 KiB at most, which only its owner may write. It is read
+	// again when it changes; one that cannot be used changes nothing. A flag may
+	// not be in both. Default: none.
+	File string `json:"file,omitempty"`
+
+	// Country is a placeholder that holds the client's country as an ISO 3166-1
+	// alpha-2 code, for rules by country. Default: no country is known.
+	Country string `json:"country,omitempty"`
+
+	current edge.Definitions[set]
+	file    *edge.File
+}
+
+// CaddyModule returns the module's information.
+func (*Flags) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.edge_flags", New: func() caddy.Module { return new(Flags) }}
+}
+
+// Provision reads the definitions.
+func (f *Flags) Provision(ctx caddy.Context) error {
+	if err := f.check(); err != nil {
+		return fmt.Errorf("edge_flags: %w", err)
+	}
+	_, err := ctx.AppIfConfigured("edge")
+	if errors.Is(err, caddy.ErrNotConfigured) {
+		return errors.New("edge_flags needs the global option edge { … }, which says what this POP is")
+	}
+	if err != nil {
+		return err
+	}
+	if f.File == "" {
+		return f.take(nil)
+	}
+	f.file, err = edge.WatchFile(f.File, ctx.Logger(), func(data []byte) error {
+		more, err := parse(data)
+		if err != nil {
+			return err
+		}
+		return f.take(more)
+	})
+	if err != nil {
+		return fmt.Errorf("edge_flags: file: %w", err)
+	}
+	return nil
+}
+
+// take puts the configuration's flags and those of a source in force.
+func (f *Flags) take(more []*Definition) error {
+	s, err := compile(append(f.Flags[:len(f.Flags):len(f.Flags)], more...))
+	if err != nil {
+		return err
+	}
+	f.current.Set(s)
+	return nil
+}
+
+// check finds every fault that can be known before the handler runs.
+func (f *Flags) check() error {
+	if len(f.Flags) == 0 && f.File == "" {
+		return errors.New("no flag: give a flag block, or a file that holds some")
+	}
+	if _, err := compile(f.Flags); err != nil {
+		return err
+	}
+	return edge.CheckPlaceholder("country", f.Country)
+}
+
+// Cleanup ends the watch of the file.
+func (f *Flags) Cleanup() error {
+	if f.file == nil {
+		return nil
+	}
+	return f.file.Close()
+}
+
+// ServeHTTP answers what is OFREP's and passes the rest on.
+func (f *Flags) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	d, err := decision.From(r)
+	if err != nil {
+		return err
+	}
+	if key, all, ofrep := asked(r.URL.Path); ofrep {
+		return f.answer(w, r, d, key, all)
+	}
+	current := f.current.Get() // one and the same for all that this request looks at
+	d.FlagsBy(func(key string) (string, bool) {
+		flag := current.find(key)
+		if flag == nil {
+			return "", false
+		}
+		return flag.evaluate(d, r, f.Country).text, true
+	})
+	return next.ServeHTTP(w, r)
+}
+
+var ( // interface guards
+	_ caddy.Provisioner           = (*Flags)(nil)
+	_ caddy.CleanerUpper          = (*Flags)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Flags)(nil)
+	_ caddyfile.Unmarshaler       = (*Flags)(nil)
+)
