@@ -6,11 +6,14 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
+	"github.com/gatehouse-edge/gatehouse/caddymodule/command"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/geo"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/guard"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/region"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/session"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/signedurl"
 )
 
 // The order of the edge's directives among Caddy's own:
@@ -18,8 +21,10 @@ import (
 //	edge_guard      before tracing: a client's trace headers must be gone by then
 //	tracing         Caddy's
 //	edge_trace      tells tracing's span what was decided
+//	edge_geo        before map and the rest of Caddy's: they may ask for the country
 //	…
 //	edge_session    before rewrite: rules see the path that the client sent
+//	edge_signed     right after edge_session: a link may be bound to its tenant
 //	edge_region     after try_files, the last that changes a path: a region's path
 //	                is made of the final one, and a replay has to know how. That is
 //	                after edge_session, whose claims name the region
@@ -37,15 +42,25 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("edge_trace", decision.ParseTrace)
 	httpcaddyfile.RegisterDirectiveOrder("edge_trace", httpcaddyfile.After, "tracing")
 
+	caddy.RegisterModule(new(geo.Geo))
+	httpcaddyfile.RegisterHandlerDirective("edge_geo", geo.Parse)
+	httpcaddyfile.RegisterDirectiveOrder("edge_geo", httpcaddyfile.Before, "map")
+
 	// Each of these goes right before method, the first of those that change the
 	// request, and so after whichever was put there earlier.
 	caddy.RegisterModule(new(session.Session))
 	httpcaddyfile.RegisterHandlerDirective("edge_session", session.Parse)
 	httpcaddyfile.RegisterDirectiveOrder("edge_session", httpcaddyfile.Before, "method")
 
+	caddy.RegisterModule(new(signedurl.Signed))
+	httpcaddyfile.RegisterHandlerDirective("edge_signed", signedurl.Parse)
+	httpcaddyfile.RegisterDirectiveOrder("edge_signed", httpcaddyfile.Before, "method")
+
 	caddy.RegisterModule(new(region.Region))
 	caddy.RegisterModule(new(region.Upstreams))
 	caddy.RegisterModule(new(region.Transport))
 	httpcaddyfile.RegisterHandlerDirective("edge_region", region.Parse)
 	httpcaddyfile.RegisterDirectiveOrder("edge_region", httpcaddyfile.After, "try_files")
+
+	command.Register(signedurl.Command)
 }

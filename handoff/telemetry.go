@@ -31,12 +31,17 @@ const (
 	FieldIdempotency   = "idempotency"
 	FieldJob           = "job"
 	FieldClientTraceID = "client_trace_id"
+	FieldLink          = "signed_link"
+	FieldLinkKey       = "signed_link_key"
+	FieldCountry       = "country"
 )
 
 // Names of spans: boring, stable, dotted.
 const (
 	SpanGuard        = "middleware.guard"
 	SpanAuth         = "middleware.auth"
+	SpanSigned       = "middleware.signed_link"
+	SpanGeo          = "middleware.geo"
 	SpanRegionSelect = "middleware.region_select"
 	SpanCache        = "middleware.cache"
 	SpanToRegion     = "edge.to_region"
@@ -55,6 +60,8 @@ const (
 	AttrRegionReason = "gatehouse.region_reason"
 	AttrPOP          = "gatehouse.pop"
 	AttrAuth         = "gatehouse.auth"
+	AttrLink         = "gatehouse.signed_link"
+	AttrCountry      = "gatehouse.country"
 	AttrRewrite      = "gatehouse.rewrite"
 	AttrShortCircuit = "gatehouse.short_circuit"
 	AttrOutcome      = "gatehouse.outcome"

@@ -23,6 +23,9 @@ func (d *Decision) MarshalLogObject(e zapcore.ObjectEncoder) error {
 		{handoff.FieldAuth, string(d.Auth)},
 		{handoff.FieldTenant, d.Identity.Tenant},
 		{handoff.FieldUser, d.Identity.Subject},
+		{handoff.FieldLink, string(d.Link)},
+		{handoff.FieldLinkKey, d.LinkKeyID},
+		{handoff.FieldCountry, d.Country},
 		{handoff.FieldRegion, d.Home},
 		{handoff.FieldRegionReason, string(d.Reason)},
 		{handoff.FieldRewrite, d.Rewritten},
@@ -58,6 +61,10 @@ var (
 		Name: handoff.MetricsEdge + "auth_total",
 		Help: "Session checks by result.",
 	}, []string{"result"})
+	links = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: handoff.MetricsEdge + "signed_links_total",
+		Help: "Checks of signed links by result.",
+	}, []string{"result"})
 	problems = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: handoff.MetricsEdge + "problems_total",
 		Help: "Problems answered by the edge, by name.",
@@ -70,7 +77,7 @@ var (
 
 // Register puts the metrics into the registry of this config.
 func Register(ctx caddy.Context) error {
-	for _, c := range []prometheus.Collector{requests, auths, problems, replays} {
+	for _, c := range []prometheus.Collector{requests, auths, links, problems, replays} {
 		var already prometheus.AlreadyRegisteredError
 		if err := ctx.GetMetricsRegistry().Register(c); err != nil && !errors.As(err, &already) {
 			return err
@@ -84,6 +91,9 @@ func (d *Decision) count(took time.Duration) {
 	requests.WithLabelValues(string(d.Outcome), d.Home).Observe(took.Seconds())
 	if d.Auth != AuthNone {
 		auths.WithLabelValues(string(d.Auth)).Inc()
+	}
+	if d.Link != LinkNone {
+		links.WithLabelValues(string(d.Link)).Inc()
 	}
 	if d.Problem != "" {
 		problems.WithLabelValues(d.Problem).Inc()
