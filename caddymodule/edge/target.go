@@ -76,8 +76,10 @@ func (t *Target) parseBase() error {
 	switch {
 	case t.Path == "" && t.Host == "":
 		return errors.New("it needs a path or a host before {uri} or {path}: else it is where the request is already")
-	case t.Path != "" && handoff.CheckPath(t.Path) != nil || strings.Contains(t.Path, "?"):
-		return errors.New("its path is not a plain one: see the path rule")
+	case strings.Contains(t.Path, "?"):
+		return errors.New("it holds no query of its own")
+	case t.Path != "" && handoff.CheckPath(t.Path) != nil:
+		return handoff.CheckPath(t.Path)
 	case t.tail != tailNone && strings.HasSuffix(t.Path, "/"):
 		return errors.New("{uri} and {path} begin with a slash themselves")
 	}

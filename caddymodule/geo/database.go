@@ -44,13 +44,13 @@ type database struct {
 // content is the file as it was at some time.
 type content struct {
 	reader *maxminddb.Reader
-	seen   stamp
+	seen   os.FileInfo
 }
 
-// stamp tells one state of a file from another.
-type stamp struct {
-	modified time.Time
-	size     int64
+// refusal is a state of the file that was not read. The zero value: none.
+type refusal struct {
+	gone bool
+	seen os.FileInfo
 }
 
 // place is what is read of a record. Country and city databases of all makers
@@ -89,41 +89,47 @@ func (db *database) follow(stop <-chan struct{}, done chan<- struct{}) {
 	logger := caddy.Log().Named("edge.geo") // of no config: it outlives each
 	ticker := time.NewTicker(db.every)
 	defer ticker.Stop()
-	var refused stamp // is not tried, nor complained of, again
+	var refused refusal
 	for {
 		select {
 		case <-stop:
 			return
 		case <-ticker.C:
 		}
-		now, err := stampOf(db.path)
-		if err == nil && (now == db.content.Load().seen || now == refused) {
-			continue
-		}
-		if err == nil {
-			refused = now
-			err = db.read()
-		} else if refused == (stamp{size: -1}) {
-			continue
-		} else {
-			refused = stamp{size: -1}
-		}
-		if err != nil {
+		switch read, err := db.look(&refused); {
+		case err != nil:
 			logger.Warn("country database not read, the one before it stays", zap.Error(err))
-			continue
+		case read:
+			logger.Info("country database read", zap.String(handoff.FieldPath, db.path),
+				zap.Time("built", db.content.Load().reader.Metadata.BuildTime()))
 		}
-		refused = stamp{}
-		logger.Info("country database read", zap.String(handoff.FieldPath, db.path),
-			zap.Time("built", db.content.Load().reader.Metadata.BuildTime()))
 	}
 }
 
-func stampOf(path string) (stamp, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return stamp{}, err
+// look reads the file if it changed, and reports whether it did. A state of it that
+// cannot be read is an error once, and kept in refused.
+func (db *database) look(refused *refusal) (read bool, err error) {
+	now, err := os.Stat(db.path)
+	switch {
+	case err != nil && refused.gone, err == nil && same(now, refused.seen):
+		return false, nil
+	case err == nil && same(now, db.content.Load().seen):
+		*refused = refusal{}
+		return false, nil
+	case err == nil:
+		err = db.read()
 	}
-	return stamp{info.ModTime(), info.Size()}, nil
+	*refused = refusal{}
+	if err != nil {
+		*refused = refusal{gone: now == nil, seen: now}
+	}
+	return err == nil, err
+}
+
+// same reports whether a file has not changed between a and b. A file in
+// another's place can have its time and size, when both were written at once.
+func same(a, b os.FileInfo) bool {
+	return a != nil && b != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
 }
 
 var errChanging = errors.New("it changes while it is read")
@@ -149,8 +155,7 @@ func (db *database) read() error {
 	if _, err := io.ReadFull(f, data); err != nil {
 		return fmt.Errorf("read %s: %w", db.path, err)
 	}
-	seen := stamp{info.ModTime(), info.Size()}
-	if after, err := f.Stat(); err != nil || (stamp{after.ModTime(), after.Size()}) != seen {
+	if after, err := f.Stat(); err != nil || !same(info, after) {
 		return fmt.Errorf("read %s: %w", db.path, errors.Join(errChanging, err))
 	}
 	reader, err := maxminddb.OpenBytes(data)
@@ -160,7 +165,7 @@ func (db *database) read() error {
 	if err := reader.Verify(); err != nil { // half a file can begin well
 		return fmt.Errorf("%s is damaged: %w", db.path, err)
 	}
-	db.content.Store(&content{reader, seen})
+	db.content.Store(&content{reader, info})
 	return nil
 }
 

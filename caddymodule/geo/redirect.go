@@ -133,4 +133,3 @@ func isCrawler(agent string) bool {
 	}
 	return false
 }
-

@@ -120,7 +120,7 @@ func (s *Signed) check() error {
 			return fmt.Errorf("rewrite %w", err)
 		}
 		if s.rewrite.Host != "" {
-			return fmt.Errorf("rewrite %q: it is a path of this site; for another, redirect", s.Rewrite)
+			return errors.New("rewrite: the target is a path of this site; for another, redirect")
 		}
 	}
 	return nil
