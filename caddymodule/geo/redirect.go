@@ -20,7 +20,7 @@ func (g *Geo) redirect(w http.ResponseWriter, r *http.Request, d *decision.Decis
 	if len(g.Redirects) == 0 || r.Method != http.MethodGet && r.Method != http.MethodHead || g.arrived(r) {
 		return "", false
 	}
-	if !handoff.IsNavigation(r) || isCrawler(r.UserAgent()) {
+	if !handoff.IsNavigation(r) {
 		return "", true
 	}
 	country := d.Country
@@ -37,7 +37,7 @@ func (g *Geo) redirect(w http.ResponseWriter, r *http.Request, d *decision.Decis
 		}
 	}
 	i := slices.IndexFunc(g.Redirects, func(rule *Redirect) bool { return slices.Contains(rule.Countries, country) })
-	if i < 0 {
+	if i < 0 || isCrawler(r.UserAgent()) {
 		return "", true
 	}
 	u := *r.URL

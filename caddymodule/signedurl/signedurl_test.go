@@ -2,6 +2,7 @@ package signedurl_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,7 +17,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/go-json-experiment/json"
+	"github.com/spf13/cobra"
 
 	_ "github.com/gatehouse-edge/gatehouse/caddymodule"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edgetest"
@@ -230,6 +233,39 @@ func waitFor(t testing.TB, file string, count int) []string {
 	}
 	t.Fatalf("%s never had %d lines", file, count)
 	return nil
+}
+
+// In early data a link that is for one network says nothing; another does.
+func TestSigned_earlyDataProvesNoNetwork(t *testing.T) {
+	text, _ := config(t, newOrigin(t), "edge_guard\n\tedge_signed {\n\t\tkey_file KEYS\n\t}\n\trespond ok")
+	edgetest.Run(t, text)
+	server := edgetest.Server(t)
+	for network, want := range map[string]int{"": 200, "192.0.2.0/24": 425, "198.51.100.0/24": 425} {
+		l := signedurl.Link{Target: "/a"}
+		if network != "" {
+			l.Network = netip.MustParsePrefix(network)
+		}
+		r := httptest.NewRequest("GET", sign(t, l), nil) // from 192.0.2.1
+		r.TLS = &tls.ConnectionState{ServerName: "files.example.com"}
+		w := httptest.NewRecorder()
+		server.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("%q: %d %s", network, w.Code, w.Body)
+		}
+	}
+}
+
+func TestCommand_isBelowEdge(t *testing.T) {
+	t.Parallel()
+	edge, ok := caddycmd.Commands()["edge"]
+	if !ok {
+		t.Fatal("caddy has no command edge")
+	}
+	c := new(cobra.Command)
+	edge.CobraFunc(c)
+	if sub, _, err := c.Find([]string{"sign"}); err != nil || sub.Name() != "sign" {
+		t.Error(sub, err)
+	}
 }
 
 func TestSigned_redirectsAndRewrites(t *testing.T) {
