@@ -6,13 +6,16 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
+	"github.com/gatehouse-edge/gatehouse/caddymodule/command"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/experiment"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/flags"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/geo"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/guard"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/region"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/session"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/signedurl"
 )
 
 // The order of the edge's directives among Caddy's own:
@@ -20,8 +23,10 @@ import (
 //	edge_guard      before tracing: a client's trace headers must be gone by then
 //	tracing         Caddy's
 //	edge_trace      tells tracing's span what was decided
+//	edge_geo        before map and the rest of Caddy's: they may ask for the country
 //	…
 //	edge_session    before rewrite: rules see the path that the client sent
+//	edge_signed     right after edge_session: a link may be bound to its tenant
 //	edge_experiment after edge_session, whose claims its rules ask for
 //	edge_flags      likewise; answers its endpoint
 //	edge_region     after try_files, the last that changes a path: a region's path
@@ -41,11 +46,19 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("edge_trace", decision.ParseTrace)
 	httpcaddyfile.RegisterDirectiveOrder("edge_trace", httpcaddyfile.After, "tracing")
 
+	caddy.RegisterModule(new(geo.Geo))
+	httpcaddyfile.RegisterHandlerDirective("edge_geo", geo.Parse)
+	httpcaddyfile.RegisterDirectiveOrder("edge_geo", httpcaddyfile.Before, "map")
+
 	// Each of these goes right before method, the first of those that change the
 	// request, and so after whichever was put there earlier.
 	caddy.RegisterModule(new(session.Session))
 	httpcaddyfile.RegisterHandlerDirective("edge_session", session.Parse)
 	httpcaddyfile.RegisterDirectiveOrder("edge_session", httpcaddyfile.Before, "method")
+
+	caddy.RegisterModule(new(signedurl.Signed))
+	httpcaddyfile.RegisterHandlerDirective("edge_signed", signedurl.Parse)
+	httpcaddyfile.RegisterDirectiveOrder("edge_signed", httpcaddyfile.Before, "method")
 
 	caddy.RegisterModule(new(experiment.Experiment))
 	caddy.RegisterModule(experiment.MatchVariant{})
@@ -61,4 +74,6 @@ func init() {
 	caddy.RegisterModule(new(region.Transport))
 	httpcaddyfile.RegisterHandlerDirective("edge_region", region.Parse)
 	httpcaddyfile.RegisterDirectiveOrder("edge_region", httpcaddyfile.After, "try_files")
+
+	command.Register(signedurl.Command)
 }

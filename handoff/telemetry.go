@@ -37,12 +37,17 @@ const (
 	FieldExposures     = "exposures"
 	FieldAnonymousID   = "anonymous_id"
 	FieldFile          = "file"
+	FieldLink          = "signed_link"
+	FieldLinkKey       = "signed_link_key"
+	FieldCountry       = "country"
 )
 
 // Names of spans: boring, stable, dotted.
 const (
 	SpanGuard        = "middleware.guard"
 	SpanAuth         = "middleware.auth"
+	SpanSigned       = "middleware.signed_link"
+	SpanGeo          = "middleware.geo"
 	SpanRegionSelect = "middleware.region_select"
 	SpanExperiment   = "middleware.experiment"
 	SpanFlags        = "middleware.flags"
@@ -63,6 +68,8 @@ const (
 	AttrRegionReason = "gatehouse.region_reason"
 	AttrPOP          = "gatehouse.pop"
 	AttrAuth         = "gatehouse.auth"
+	AttrLink         = "gatehouse.signed_link"
+	AttrCountry      = "gatehouse.country"
 	AttrRewrite      = "gatehouse.rewrite"
 	AttrShortCircuit = "gatehouse.short_circuit"
 	AttrOutcome      = "gatehouse.outcome"

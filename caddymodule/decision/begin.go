@@ -129,6 +129,9 @@ func (w *writer) implicit() {
 // answer is the first of the two places where a decision is read.
 func (d *Decision) answer(h http.Header, status int) {
 	d.status = status
+	for _, f := range d.onAnswer {
+		f(status, h)
+	}
 	h.Set(handoff.HeaderRequestID, d.RequestID)
 	if d.CacheStatus != "" {
 		h.Set("Cache-Status", d.CacheStatus)

@@ -48,6 +48,30 @@ const (
 	AuthPreflight Auth = "preflight" // a CORS preflight, which never has a session
 )
 
+// Link is what became of the check of a signed link. The values are also those
+// of the metric gatehouse_edge_signed_links_total.
+type Link string
+
+// Outcomes of the check of a signed link.
+const (
+	LinkNone      Link = "" // no handler asked
+	LinkHolds     Link = "holds"
+	LinkMissing   Link = "missing"
+	LinkMalformed Link = "malformed"
+	LinkDuplicate Link = "duplicate_parameter"
+	LinkVersion   Link = "version"
+	LinkKey       Link = "unknown_key"
+	LinkSignature Link = "signature"
+	LinkExpired   Link = "expired"
+	LinkNotYet    Link = "not_yet_valid"
+	LinkMethod    Link = "method"
+	LinkHost      Link = "host"
+	LinkPath      Link = "path"
+	LinkTenant    Link = "tenant"
+	LinkNetwork   Link = "network"
+	LinkEarlyData Link = "early_data"
+)
+
 // Reason says why a region was chosen.
 type Reason string
 
@@ -104,6 +128,15 @@ type Decision struct {
 	// ForwardSession lets the session's token travel to the region.
 	ForwardSession bool
 
+	// Link is what became of the signed link, and LinkKeyID the id of the key that
+	// signed it. Empty: no handler asked, or it did not hold.
+	Link      Link
+	LinkKeyID string
+
+	// Country and Continent are where the client's address is: an ISO 3166-1
+	// alpha-2 code, and one of AF AN AS EU NA OC SA. Empty: unknown, or nobody asked.
+	Country, Continent string
+
 	// Home is the region chosen, for Reason. Empty: no handler asked.
 	Home   string
 	Reason Reason
@@ -135,6 +168,7 @@ type Decision struct {
 	TraceID string
 
 	w            *writer
+	onAnswer     []func(status int, h http.Header)
 	status       int
 	err          error // what went wrong, for the log
 	logger       *zap.Logger
@@ -171,6 +205,11 @@ func From(r *http.Request) (*Decision, error) {
 	}
 	return nil, caddyhttp.Error(http.StatusInternalServerError, errNoGuard)
 }
+
+// OnAnswer has f look at the final header before it is written, whoever writes
+// it, and change it. It is for a handler whose decision limits how the answer may
+// be cached, and comes after every cache below that handler.
+func (d *Decision) OnAnswer(f func(status int, h http.Header)) { d.onAnswer = append(d.onAnswer, f) }
 
 // Region records the home region and why it was chosen.
 func (d *Decision) Region(home string, why Reason) { d.Home, d.Reason = home, why }
@@ -230,6 +269,10 @@ func (d *Decision) placeholder(key string) (any, bool) {
 		return d.POP, true
 	case "edge.auth":
 		return string(d.Auth), true
+	case "edge.geo.country":
+		return d.Country, true
+	case "edge.geo.continent":
+		return d.Continent, true
 	case "edge.cache":
 		return d.CacheStatus, true
 	case "http.auth.user.id": // what Caddy's access log calls user_id

@@ -24,6 +24,9 @@ func (d *Decision) MarshalLogObject(e zapcore.ObjectEncoder) error {
 		{handoff.FieldTenant, d.Identity.Tenant},
 		{handoff.FieldUser, d.Identity.Subject},
 		{handoff.FieldIssuer, d.Identity.SubjectIssuer},
+		{handoff.FieldLink, string(d.Link)},
+		{handoff.FieldLinkKey, d.LinkKeyID},
+		{handoff.FieldCountry, d.Country},
 		{handoff.FieldRegion, d.Home},
 		{handoff.FieldRegionReason, string(d.Reason)},
 		{handoff.FieldRewrite, d.Rewritten},
@@ -62,6 +65,10 @@ var (
 		Name: handoff.MetricsEdge + "auth_total",
 		Help: "Session checks by result.",
 	}, []string{"result"})
+	links = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: handoff.MetricsEdge + "signed_links_total",
+		Help: "Checks of signed links by result.",
+	}, []string{"result"})
 	problems = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: handoff.MetricsEdge + "problems_total",
 		Help: "Problems answered by the edge, by name.",
@@ -78,7 +85,7 @@ var (
 
 // Register puts the metrics into the registry of this config.
 func Register(ctx caddy.Context) error {
-	for _, c := range []prometheus.Collector{requests, auths, problems, replays, exposures} {
+	for _, c := range []prometheus.Collector{requests, auths, links, problems, replays, exposures} {
 		var already prometheus.AlreadyRegisteredError
 		if err := ctx.GetMetricsRegistry().Register(c); err != nil && !errors.As(err, &already) {
 			return err
@@ -92,6 +99,9 @@ func (d *Decision) count(took time.Duration) {
 	requests.WithLabelValues(string(d.Outcome), d.Home).Observe(took.Seconds())
 	if d.Auth != AuthNone {
 		auths.WithLabelValues(string(d.Auth)).Inc()
+	}
+	if d.Link != LinkNone {
+		links.WithLabelValues(string(d.Link)).Inc()
 	}
 	if d.Problem != "" {
 		problems.WithLabelValues(d.Problem).Inc()

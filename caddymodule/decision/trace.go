@@ -88,6 +88,8 @@ func (d *Decision) annotate(span trace.Span, err error) {
 		{handoff.AttrPOP, d.POP},
 		{handoff.AttrAuth, string(d.Auth)},
 		{handoff.AttrTenant, d.Identity.Tenant},
+		{handoff.AttrLink, string(d.Link)},
+		{handoff.AttrCountry, d.Country},
 		{handoff.AttrRegion, d.Home},
 		{handoff.AttrRegionReason, string(d.Reason)},
 		{handoff.AttrRewrite, d.Rewritten},

@@ -63,6 +63,7 @@ type App struct {
 
 	load    sync.Once
 	loadErr error
+	starts  []func() error
 	keys    *signing
 	storage certmagic.Storage // nil: keep nothing
 	events  *caddyevents.App  // nil: nobody hears
@@ -216,6 +217,11 @@ func (a *App) Start() error {
 	if err := a.loaded(); err != nil {
 		return fmt.Errorf("edge: %w", err)
 	}
+	for _, f := range a.starts {
+		if err := f(); err != nil {
+			return err
+		}
+	}
 	a.logger.Info("point of presence ready",
 		zap.String(handoff.FieldPOP, a.POP),
 		zap.Int("regions", len(a.Regions)), zap.Int("issuers", len(a.Issuers)))
@@ -241,6 +247,13 @@ func (a *App) loaded() error {
 	})
 	return a.loadErr
 }
+
+// OnStart makes the app call f when it starts, for what a handler reads then and
+// not when it is provisioned: files that a machine which only validates the
+// configuration need not have. An error undoes the load of the configuration.
+// Caddy starts apps in no order, so that a request can come before f was called.
+// It is for Provision alone.
+func (a *App) OnStart(f func() error) { a.starts = append(a.starts, f) }
 
 // Stop has nothing to do: what outlives the configuration is released in Cleanup.
 func (a *App) Stop() error { return nil }

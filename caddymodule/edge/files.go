@@ -75,6 +75,10 @@ func readSecret(file, env string) ([]byte, error) {
 	return bytes.TrimRight(data, "\r\n"), err
 }
 
+// Secret reads secrets of a directive's own, from a file that only its owner may
+// read or, where file is empty, from the environment variable env.
+func Secret(file, env string) ([]byte, error) { return readSecret(file, env) }
+
 // readKeySet reads public keys as a JWKS or as PEM.
 func readKeySet(path string) (*jwks.Set, error) {
 	data, err := readPublic(path)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 )
@@ -63,7 +64,7 @@ func (s *Session) refuseRole(w http.ResponseWriter, r *http.Request, d *decision
 // told how recent it has to be, and of a program by RFC 9470, section 3.
 func (s *Session) refuseStale(w http.ResponseWriter, r *http.Request, d *decision.Decision) error {
 	d.Outcome = decision.OutcomeUnauthenticated
-	if isNavigation(r) && !s.isLogin(r, d) {
+	if handoff.IsNavigation(r) && !s.isLogin(r, d) {
 		s.redirect(w, d, "max_age="+strconv.Itoa(s.maxAge()))
 		return nil
 	}

@@ -285,7 +285,7 @@ func (s *Session) refuse(w http.ResponseWriter, r *http.Request, d *decision.Dec
 			WithRetryAfter(jwks.DefaultCooldown).WithCause(cause), name)
 	}
 	d.Outcome = decision.OutcomeUnauthenticated
-	if isNavigation(r) && !s.isLogin(r, d) {
+	if handoff.IsNavigation(r) && !s.isLogin(r, d) {
 		s.redirect(w, d, "")
 		return nil
 	}

@@ -20,6 +20,10 @@ const (
 	CrossOrigin = "cross-origin"
 	// TooEarly: an unsafe request in TLS early data, which anyone can send again.
 	TooEarly = "too-early"
+	// LinkRefused: a signed link is needed, and none that holds was sent.
+	LinkRefused = "link-refused"
+	// LinkExpired: the signed link was good, and has ended.
+	LinkExpired = "link-expired"
 	// UntrustedHop: the request reached a region without a valid assertion.
 	UntrustedHop = "untrusted-hop"
 	// NotFound: there is no such thing, or it belongs to another tenant.
@@ -64,6 +68,8 @@ var titles = map[string]string{
 	Forbidden:            "This session may not do that",
 	CrossOrigin:          "The request comes from another site",
 	TooEarly:             "The request came before the TLS handshake was complete",
+	LinkRefused:          "This link does not open anything",
+	LinkExpired:          "This link has expired",
 	UntrustedHop:         "The request did not come through a trusted POP",
 	NotFound:             "Not found",
 	MethodNotAllowed:     "This method is not allowed here",

@@ -1,4 +1,4 @@
-package session
+package handoff
 
 import (
 	"net/http"
@@ -6,11 +6,13 @@ import (
 	"strings"
 )
 
-// isNavigation reports whether a browser wants to show a page: GET or HEAD with
+// IsNavigation reports whether a browser wants to show a page: GET or HEAD with
 // Sec-Fetch-Mode: navigate (Fetch Metadata, section 2.2) or, from a browser that
 // sends no such header at all, with text/html named in Accept. "*/*" does not
-// name it: programs send that.
-func isNavigation(r *http.Request) bool {
+// name it: programs send that. It is the one definition for whoever answers
+// a browser otherwise than a program: with a redirect, where a program gets a
+// status.
+func IsNavigation(r *http.Request) bool {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return false
 	}
