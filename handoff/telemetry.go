@@ -65,3 +65,15 @@ const (
 	MetricsEdge   = "gatehouse_edge_"
 	MetricsRegion = "gatehouse_region_"
 )
+
+// Names of the feed's metrics.
+const (
+	MetricFeedPublished = MetricsRegion + "feed_published_total"
+	MetricFeedFailures  = MetricsRegion + "feed_failures_total"
+	MetricFeedHeartbeat = MetricsRegion + "feed_heartbeat_timestamp_seconds"
+	MetricFeedHeard     = MetricsEdge + "feed_heartbeat_timestamp_seconds"
+	MetricFeedConnected = MetricsEdge + "feed_connected"
+	MetricFeedRevoked   = MetricsEdge + "feed_revocations"
+	MetricFeedIgnored   = MetricsEdge + "feed_ignored_total"
+	MetricFeedResyncs   = MetricsEdge + "feed_resyncs_total"
+)

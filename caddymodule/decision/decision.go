@@ -45,6 +45,8 @@ const (
 	AuthClaims    Auth = "claims"
 	AuthTenant    Auth = "tenant"
 	AuthCSRF      Auth = "cross_origin"
+	AuthRevoked   Auth = "revoked"
+	AuthStale     Auth = "feed_stale" // it may be revoked, and this POP would not know
 )
 
 // Reason says why a region was chosen.

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/feed"
 	"github.com/gatehouse-edge/gatehouse/handoff"
 )
 
@@ -43,6 +44,10 @@ type App struct {
 	// SessionCookie is the name of the session's cookie, at the edge and in the
 	// regions. Default: "__Host-session".
 	SessionCookie string `json:"session_cookie,omitempty"`
+
+	// Feed is where this POP hears which sessions have ended. Default: nowhere; a
+	// session is then good until it expires.
+	Feed *Feed `json:"feed,omitempty"`
 
 	ctx    caddy.Context
 	logger *zap.Logger
@@ -95,6 +100,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("edge: issuer %q: %w", i.Name, err)
 		}
 	}
+	if err := feed.Register(ctx); err != nil {
+		return err
+	}
 	return decision.Register(ctx)
 }
 
@@ -125,6 +133,11 @@ func (a *App) check() error {
 	}
 	if err := a.Assertion.check(); err != nil {
 		return fmt.Errorf("assertion: %w", err)
+	}
+	if a.Feed != nil {
+		if err := a.Feed.check(); err != nil {
+			return fmt.Errorf("feed: %w", err)
+		}
 	}
 	return a.checkIssuers()
 }
@@ -196,6 +209,9 @@ func (a *App) Start() error {
 	if err := a.loaded(); err != nil {
 		return fmt.Errorf("edge: %w", err)
 	}
+	if a.Feed != nil {
+		a.Feed.wait()
+	}
 	a.logger.Info("point of presence ready",
 		zap.String(handoff.FieldPOP, a.POP),
 		zap.Int("regions", len(a.Regions)), zap.Int("issuers", len(a.Issuers)))
@@ -214,6 +230,9 @@ func (a *App) loaded() error {
 				a.loadErr = fmt.Errorf("issuer %q: %w", i.Name, err)
 				return
 			}
+		}
+		if a.Feed != nil {
+			a.loadErr = a.Feed.load(a)
 		}
 	})
 	return a.loadErr

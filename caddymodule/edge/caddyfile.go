@@ -50,6 +50,13 @@ func ParseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //			leeway <duration>
 //		}
 //		session_cookie <name>
+//		feed {
+//			url <url>
+//			credentials <path>
+//			ca <path>
+//			max_stale <duration>
+//			max_stale_reads <duration>|unlimited
+//		}
 //	}
 //
 // Placeholders are not read here; {$VARIABLE} is, as everywhere in a Caddyfile.
@@ -79,8 +86,10 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			if err = One(d, &a.SessionCookie); err == nil {
 				err = at(d, checkCookie(a.SessionCookie))
 			}
+		case "feed":
+			err = a.unmarshalFeed(d)
 		default:
-			err = Unknown(d, "edge", "pop", "default_region", "region", "assertion", "issuer", "session_cookie")
+			err = Unknown(d, "edge", "pop", "default_region", "region", "assertion", "issuer", "session_cookie", "feed")
 		}
 		if err != nil {
 			return err

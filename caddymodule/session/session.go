@@ -169,6 +169,9 @@ func (s *Session) admit(r *http.Request, d *decision.Decision) error {
 		d.Auth = authOf(err)
 		return err
 	}
+	if d.Auth = s.standing(r, v); d.Auth != decision.AuthNone {
+		return nil
+	}
 	if !sent.bearer {
 		if err := s.sameOrigin(r); err != nil {
 			d.Auth = decision.AuthCSRF
@@ -208,7 +211,7 @@ func (s *Session) refuse(w http.ResponseWriter, r *http.Request, d *decision.Dec
 	case decision.AuthCSRF:
 		return d.Refuse(w, r, problem.New(http.StatusForbidden, problem.CrossOrigin,
 			"A request that changes something must come from this site.").WithCause(cause), name)
-	case decision.AuthNoKeys:
+	case decision.AuthNoKeys, decision.AuthStale:
 		return d.Refuse(w, r, problem.New(http.StatusServiceUnavailable, problem.SessionsUnavailable,
 			"The session may be valid. Nothing was done.").
 			WithRetryAfter(jwks.DefaultCooldown).WithCause(cause), name)
@@ -255,6 +258,8 @@ func detailOf(auth decision.Auth) string {
 		return "No session was sent."
 	case decision.AuthExpired:
 		return "The session has expired."
+	case decision.AuthRevoked:
+		return "The session was ended."
 	}
 	return "The session that was sent is not valid."
 }

@@ -83,6 +83,7 @@ type verdict struct {
 	home      string
 	notBefore time.Time // zero: always
 	expires   time.Time
+	authTime  int64 // seconds since 1970; 0: not said
 
 	// keyID and key are what verified it, by identity.SubjectIssuer.
 	keyID string
@@ -252,6 +253,9 @@ func (v *verifier) prove(ctx context.Context, token string) (*verdict, error) {
 	}
 	if c.NotBefore != nil {
 		fresh.notBefore = c.NotBefore.Time
+	}
+	if c.AuthTime != nil {
+		fresh.authTime = c.AuthTime.Unix()
 	}
 	return fresh, fresh.inTime(time.Now(), time.Duration(issuer.Leeway))
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/directory"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/feed"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
 )
 
@@ -37,15 +38,16 @@ type Service struct {
 	directory *directory.Directory
 	sessions  *Sessions
 	page      Page
+	outbox    *feed.Outbox
 	hasher    *hasher
 	cross     *http.CrossOriginProtection
 }
 
 // New makes the service of the region whose sessions are given. page shows the
-// login form.
-func New(db *tenancy.DB, known *directory.Directory, sessions *Sessions, page Page) *Service {
+// login form; outbox tells POPs which sessions have ended.
+func New(db *tenancy.DB, known *directory.Directory, sessions *Sessions, page Page, outbox *feed.Outbox) *Service {
 	return &Service{
-		tenancy: db, directory: known, sessions: sessions, page: page,
+		tenancy: db, directory: known, sessions: sessions, page: page, outbox: outbox,
 		hasher: newHasher(), cross: http.NewCrossOriginProtection(),
 	}
 }
@@ -189,23 +191,6 @@ func (s *Service) open(ctx context.Context, u user, fresh string) (Session, erro
 		return Session{}, fmt.Errorf("open session: %w", err)
 	}
 	return Session{Token: token, Expires: expires, User: u.id, Tenant: u.tenant}, nil
-}
-
-// Logout ends who's session. One that is over already, or was opened elsewhere,
-// is no error.
-func (s *Service) Logout(ctx context.Context, who handoff.Identity) error {
-	id, err := uuid.Parse(who.Session)
-	if err != nil || who.Tenant == "" {
-		return nil // not one of ours
-	}
-	err = s.tenancy.Write(ctx, who.Tenant, func(tx *tenancy.Tx) error {
-		tx.Queue(revokeSession, id)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("end session: %w", err)
-	}
-	return nil
 }
 
 // Email is the sign-in name of who, empty when this region has no such user.

@@ -11,6 +11,8 @@ grant select, insert, update on tenants, users, customers, products to {role};
 grant select, insert on audit_entries, orders, invoices to {role};
 grant select, insert, update, delete on idempotency_keys to {role};
 grant select, insert, update, delete on sessions to {role};
+grant select, insert, update, delete on feed_outbox to {role};
+grant select, insert, update on feed_stream to {role};
 grant execute on function idempotency_begin(text, text, bytea, interval) to {role};
 
 -- Jobs belong to no tenant: workers take the tenant from the job's arguments.
