@@ -21,7 +21,7 @@ demo-clean: ## forget the demo's data, keys and logs
 	rm -rf .demo
 
 test: build ## everything, end to end too, against a real PostgreSQL and a real Caddy
-	@.ci/need postgresql
+	@.ci/need curl postgresql
 	go test ./...
 	@echo "test: every package passed"
 

@@ -32,7 +32,7 @@ type Serve struct {
 	IdleInTransactionTimeout time.Duration `env:"GATEHOUSE_IDLE_IN_TRANSACTION_TIMEOUT" default:"5s" help:"Longest pause between two statements of a transaction."`
 
 	RequestTimeout time.Duration `env:"GATEHOUSE_REQUEST_TIMEOUT" default:"8s" help:"Longest request. Shorter than the edge waits for an answer (10s)."`
-	MaxInFlight    int           `env:"GATEHOUSE_MAX_IN_FLIGHT" default:"128" help:"Requests handled at once, at most; more are answered 503."`
+	MaxInFlight    int           `env:"GATEHOUSE_MAX_IN_FLIGHT" default:"128" help:"Requests handled at once, at most, a quarter of them from whoever need not be signed in; more are answered 503."`
 	Workers        int           `env:"GATEHOUSE_WORKERS" default:"4" help:"Jobs worked on at once. 0: this process enqueues and does not work."`
 
 	Directory    string `env:"GATEHOUSE_DIRECTORY" required:"" placeholder:"FILE" help:"JSON file that says where tenants and sign-in names are at home."`

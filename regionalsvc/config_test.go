@@ -15,6 +15,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/api/apitest"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/postgres"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/postgres/pgtest"
 )
 
@@ -117,6 +118,15 @@ func TestServe_defaultsKeepTheOrderOfDeadlines(t *testing.T) {
 	}
 	if !(s.LockTimeout <= s.StatementTimeout && s.StatementTimeout < s.RequestTimeout && s.RequestTimeout < handoff.EdgeResponseTimeout) {
 		t.Errorf("lock %s, statement %s, request %s, edge %s", s.LockTimeout, s.StatementTimeout, s.RequestTimeout, handoff.EdgeResponseTimeout)
+	}
+}
+
+func TestServe_requestPoolHasTheLimitsOfTheFlags(t *testing.T) {
+	t.Parallel()
+	s := Serve{Region: "eu", DatabaseURL: "postgres://x", PoolSize: 3, StatementTimeout: 4, LockTimeout: 5, IdleInTransactionTimeout: 6}
+	want := postgres.Config{URL: "postgres://x", MaxConns: 3, StatementTimeout: 4, LockTimeout: 5, IdleInTransactionTimeout: 6, Name: "gatehouse eu"}
+	if got := s.requestPool(); got != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 

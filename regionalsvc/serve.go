@@ -143,11 +143,7 @@ func (s *Serve) open(ctx context.Context, c *config, log *zap.Logger) (_ *servic
 }
 
 func (v *service) openPools(ctx context.Context) (err error) {
-	v.requests, err = postgres.Open(ctx, postgres.Config{
-		URL: v.DatabaseURL, MaxConns: v.PoolSize, StatementTimeout: v.StatementTimeout, LockTimeout: v.LockTimeout,
-		IdleInTransactionTimeout: v.IdleInTransactionTimeout, Name: "gatehouse " + v.Region, Trace: telemetry.Enabled(),
-	})
-	if err != nil {
+	if v.requests, err = postgres.Open(ctx, v.requestPool()); err != nil {
 		return err
 	}
 	var absent *pgconn.PgError
@@ -184,6 +180,13 @@ func (v *service) openFeed() (err error) {
 	v.outbox = feed.NewOutbox(v.Region, v.LongestSession)
 	v.feed, err = feed.NewPublisher(v.outbox, pool, v.broker(), v.log, v.metrics)
 	return err
+}
+
+func (s *Serve) requestPool() postgres.Config {
+	return postgres.Config{
+		URL: s.DatabaseURL, MaxConns: s.PoolSize, StatementTimeout: s.StatementTimeout, LockTimeout: s.LockTimeout,
+		IdleInTransactionTimeout: s.IdleInTransactionTimeout, Name: "gatehouse " + s.Region, Trace: telemetry.Enabled(),
+	}
 }
 
 // routes puts the capabilities together: here, and only here, they meet.
@@ -260,14 +263,8 @@ func (v *service) serve(ctx context.Context, listener, operator net.Listener) er
 	}
 	defer v.publish()()
 	failed := make(chan error, 2)
-	requests := &http.Server{
-		Handler: v.api, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: readTimeout + v.RequestTimeout + writeTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: zap.NewStdLog(v.log),
-	}
-	operators := &http.Server{
-		Handler: v.operator(), ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: zap.NewStdLog(v.log),
-	}
+	requests := v.server(v.api, readTimeout+v.RequestTimeout+writeTimeout)
+	operators := v.server(v.operator(), writeTimeout)
 	go func() { failed <- requests.Serve(listener) }()
 	go func() { failed <- operators.Serve(operator) }()
 	v.log.Info("serving", zap.String("listen", listener.Addr().String()), zap.String("operator_listen", operator.Addr().String()))
@@ -277,7 +274,6 @@ func (v *service) serve(ctx context.Context, listener, operator net.Listener) er
 	case err = <-failed:
 		v.log.Error("a listener failed", zap.Error(err))
 	case <-ctx.Done():
-		v.log.Info("draining", zap.Duration("delay", v.DrainDelay))
 	}
 	err = errors.Join(err, v.drain(requests))
 	_ = operators.Close() // last: an operator watches the drain
@@ -300,6 +296,16 @@ func (v *service) publish() (end func()) {
 	}
 }
 
+// server holds its clients to the limits. What net/http would answer by itself,
+// OPTIONS * for example, is the handler's: nothing is to get past the chain.
+func (v *service) server(handler http.Handler, write time.Duration) *http.Server {
+	return &http.Server{
+		Handler: handler, DisableGeneralOptionsHandler: true, MaxHeaderBytes: maxHeaderBytes,
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: write, IdleTimeout: idleTimeout,
+		ErrorLog: zap.NewStdLog(v.log),
+	}
+}
+
 // drain ends in the order in which nothing is lost that was acknowledged:
 // readiness first, so that nobody sends more; then, after a delay in which POPs
 // notice, the listener and the requests at work; then jobs, which those requests
@@ -307,7 +313,8 @@ func (v *service) publish() (end func()) {
 func (v *service) drain(requests *http.Server) error {
 	v.ready.drain()
 	v.api.Drain()
-	time.Sleep(v.DrainDelay) // a second signal ends the process
+	v.log.Info("draining", zap.Duration("delay", v.DrainDelay)) // and not before: who reads this may look
+	time.Sleep(v.DrainDelay)                                    // a second signal ends the process
 	ctx, cancel := context.WithTimeout(context.Background(), v.ShutdownTimeout)
 	defer cancel()
 	err := requests.Shutdown(ctx)

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
@@ -47,9 +50,35 @@ func TestServe_thePathOfAnOrder(t *testing.T) {
 	}
 	// The line of the order says what it cost in the database.
 	line := g.log.wait(t, handoff.FieldRequestID, resp.Header.Get(handoff.HeaderRequestID))
-	if line[handoff.FieldRoute] != "/api/orders" || line[handoff.FieldDBQueries] == nil || line[handoff.FieldPoolWait] == nil ||
+	for _, field := range []string{handoff.FieldDBQueries, handoff.FieldDBRoundTrips, handoff.FieldDBTime, handoff.FieldPoolWait, handoff.FieldDuration} {
+		if n, ok := line[field].(float64); !ok || n < 0 || n == 0 && field != handoff.FieldPoolWait {
+			t.Errorf("log field %s is %v", field, line[field])
+		}
+	}
+	if line[handoff.FieldRoute] != "/api/orders" ||
 		line[handoff.FieldTenant] != "acme" || line[handoff.FieldPOP] != "fra" || line[handoff.FieldRegion] != "eu" {
 		t.Errorf("logged as %v", line)
+	}
+}
+
+func TestServe_theLogSaysHowAKeyStood(t *testing.T) {
+	t.Parallel()
+	g := running(t)
+	for _, row := range []struct {
+		key, body string
+		want      any
+	}{
+		{"", g.order(), nil}, {"k", g.order(), "new"}, {"k", g.order(), "replay"}, {"k", strings.Replace(g.order(), "1299", "1300", 1), "mismatch"},
+	} {
+		var header []string
+		if row.key != "" {
+			header = []string{handoff.HeaderIdempotencyKey, row.key}
+		}
+		resp, body := g.ask(t, "POST", "/api/orders", row.body, g.ada, header...)
+		line := g.log.wait(t, handoff.FieldRequestID, resp.Header.Get(handoff.HeaderRequestID))
+		if line[handoff.FieldIdempotency] != row.want {
+			t.Errorf("key %q: %d %s is logged as %v, want %v", row.key, resp.StatusCode, body, line[handoff.FieldIdempotency], row.want)
+		}
 	}
 }
 
@@ -70,6 +99,53 @@ func TestServe_believesNobodyWithoutAnAssertion(t *testing.T) {
 	}
 	if resp, body := get(t, g.url+handoff.SessionJWKSPath); resp.StatusCode != http.StatusOK || !strings.Contains(body, `"kid"`) {
 		t.Errorf("session keys: %d %s", resp.StatusCode, body)
+	}
+}
+
+// TestServe_everyTargetGoesThroughTheChain: net/http has an answer of its own for
+// some, and none of them has an assertion.
+func TestServe_everyTargetGoesThroughTheChain(t *testing.T) {
+	t.Parallel()
+	g := running(t)
+	for request, status := range map[string]int{
+		"OPTIONS * HTTP/1.1":                http.StatusBadRequest,
+		"GET http://127.0.0.1/app HTTP/1.1": http.StatusBadRequest,
+		"CONNECT 127.0.0.1:5432 HTTP/1.1":   http.StatusBadRequest,
+		"GET //app HTTP/1.1":                http.StatusBadRequest,
+		"OPTIONS /app HTTP/1.1":             http.StatusUnauthorized,
+		"PRI * HTTP/2.0":                    http.StatusBadRequest,
+		"GET /app HTTP/1.1\r\nUpgrade: h2c": http.StatusUnauthorized,
+		"GET /app HTTP/1.1\r\nX: " + strings.Repeat("x", maxHeaderBytes+8<<10): http.StatusRequestHeaderFieldsTooLarge,
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, request+"\r\nHost: x\r\nConnection: close\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Errorf("%.40q: %v", request, err)
+		} else if resp.StatusCode != status {
+			t.Errorf("%.40q: %d, want %d", request, resp.StatusCode, status)
+		}
+		_ = conn.Close()
+	}
+}
+
+func TestServer_isBounded(t *testing.T) {
+	t.Parallel()
+	s := (&service{log: zap.NewNop()}).server(nil, time.Second)
+	for name, d := range map[string]time.Duration{
+		"ReadHeaderTimeout": s.ReadHeaderTimeout, "ReadTimeout": s.ReadTimeout, "WriteTimeout": s.WriteTimeout, "IdleTimeout": s.IdleTimeout,
+	} {
+		if d <= 0 {
+			t.Errorf("%s is not set: a client may take for ever", name)
+		}
+	}
+	if s.IdleTimeout <= 2*time.Minute {
+		t.Errorf("IdleTimeout %s: Caddy keeps a connection for 2m and must be the one to close it", s.IdleTimeout)
 	}
 }
 
@@ -217,6 +293,36 @@ func TestServe_drainLosesNothingAcknowledged(t *testing.T) {
 	t.Logf("%d acknowledged, %d placed, %d refused", acknowledged.Load(), placed, refused.Load())
 	if placed != acknowledged.Load() || refused.Load() > 0 {
 		t.Errorf("%d acknowledged, %d placed, %d refused", acknowledged.Load(), placed, refused.Load())
+	}
+}
+
+// TestServe_jobsAreHandedOver: who stops working on jobs says so, and another
+// process need not wait until it is taken for dead.
+func TestServe_jobsAreHandedOver(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	_, end := s.start(t, ctx)
+	leads := func() (n int) {
+		err := s.db.Read(t.Context(), "acme", func(tx *tenancy.Tx) error {
+			tx.Queue("select count(*) from river_leader").Row(func(row pgx.Row) error { return row.Scan(&n) })
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for deadline := time.Now().Add(20 * time.Second); leads() == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody leads the work on jobs")
+		}
+	}
+	cancel()
+	<-end
+	if leads() != 0 {
+		t.Error("the process is gone and leads the work on jobs still")
 	}
 }
 

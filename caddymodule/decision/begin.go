@@ -209,10 +209,15 @@ func (d *Decision) Finish(r *http.Request, err error) error {
 var errAborted = errors.New("a handler broke the answer off")
 
 // Abort ends a request whose handler panicked, as reverse_proxy does when an
-// upstream breaks off in the midst of its answer (http.ErrAbortHandler).
+// upstream, or the client, breaks off in the midst of its answer
+// (http.ErrAbortHandler).
 func (d *Decision) Abort(r *http.Request) {
 	d.err = errAborted
-	if d.Outcome == "" {
+	switch {
+	case d.Outcome != "":
+	case r.Context().Err() != nil: // the server ends it when the client has gone
+		d.Outcome = OutcomeClientGone
+	default:
 		d.Outcome = OutcomeError
 	}
 	d.end(r)

@@ -118,6 +118,24 @@ func TestDecision_errorAfterTheAnswerBeganIsCaddys(t *testing.T) {
 	}
 }
 
+// reverse_proxy panics when the answer breaks off, whoever did it.
+func TestDecision_anAnswerThatBreaksOffIsAnErrorUnlessTheClientLeft(t *testing.T) {
+	t.Parallel()
+	for _, left := range []bool{false, true} {
+		d, _, r, _ := begin(t, Options{})
+		want := OutcomeError
+		if left {
+			ctx, cancel := context.WithCancel(r.Context())
+			cancel()
+			r, want = r.WithContext(ctx), OutcomeClientGone
+		}
+		d.Abort(r)
+		if d.Outcome != want {
+			t.Errorf("the client left %v: outcome %q, want %q", left, d.Outcome, want)
+		}
+	}
+}
+
 func TestDecision_refusalIsToldOnce(t *testing.T) {
 	t.Parallel()
 	d, w, r, rec := begin(t, Options{})

@@ -35,9 +35,9 @@ const name = "edge_guard"
 //     spelling, in trailers, and in Connection, by which a client could have such
 //     a header removed later (RFC 9110, section 7.6.1);
 //   - it refuses a path that two programs could read differently with 400, by
-//     the rule of handoff.CheckPath, before anything is routed by it; CONNECT and
-//     TRACE with 405; and an unsafe request in TLS early data, which anyone can
-//     send again, with 425 (RFC 8470, section 5.2);
+//     the rule of handoff.CheckPath, before anything is routed by it; TRACE and
+//     CONNECT, but for a WebSocket's, with 405; and an unsafe request in TLS early
+//     data, which anyone can send again, with 425 (RFC 8470, section 5.2);
 //   - it publishes the keys of this POP's assertions at
 //     /.well-known/edge-jwks.json.
 //
@@ -113,8 +113,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 // refuse gives the problem of a request that goes no further, nil for others.
 // target is what the client sent.
 func refuse(r *http.Request, target string) *problem.Problem {
-	switch r.Method {
-	case http.MethodConnect, http.MethodTrace:
+	if r.Method == http.MethodTrace || r.Method == http.MethodConnect && !opensWebSocket(r) {
 		return problem.New(http.StatusMethodNotAllowed, problem.MethodNotAllowed, "").
 			WithHeader("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	}
@@ -128,6 +127,20 @@ func refuse(r *http.Request, target string) *problem.Problem {
 		return problem.New(http.StatusTooEarly, problem.TooEarly, "")
 	}
 	return nil
+}
+
+// opensWebSocket reports whether a CONNECT is the handshake of a WebSocket over
+// HTTP/2 (RFC 8441, section 5) or HTTP/3 (RFC 9220), where Caddy's servers leave
+// the :protocol in two places. reverse_proxy makes an Upgrade of it, and it goes
+// where a GET of its path would: it asks for no host to connect to.
+func opensWebSocket(r *http.Request) bool {
+	switch r.ProtoMajor {
+	case 2:
+		return r.Header.Get(":protocol") == "websocket"
+	case 3:
+		return r.Proto == "websocket"
+	}
+	return false
 }
 
 var errRewritten = errors.New("the path was rewritten before edge_guard saw it: edge_guard must be the first handler, outside handle_path")

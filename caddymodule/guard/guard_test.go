@@ -300,6 +300,26 @@ func TestGuard_refusesMethodsThatNoProxyShouldPass(t *testing.T) {
 			t.Errorf("%s: %d, Allow %q, %s", method, s.Code, s.Header().Get("Allow"), s.Outcome)
 		}
 	}
+	for _, row := range []struct {
+		version  int
+		field    string
+		protocol string
+		want     int
+	}{
+		{1, "websocket", "websocket", 405}, // no such thing: whoever wrote it was no parser of ours
+		{2, "websocket", "HTTP/2.0", 204},
+		{2, "connect-udp", "HTTP/2.0", 405},
+		{2, "", "websocket", 405},
+		{3, "", "websocket", 204},
+		{3, "websocket", "HTTP/3.0", 405},
+		{3, "", "webtransport", 405},
+	} {
+		r := edgetest.Request("CONNECT", "/ws", http.Header{":protocol": {row.field}})
+		r.ProtoMajor, r.Proto = row.version, row.protocol
+		if s := serve(t, g, r, false); s.Code != row.want {
+			t.Errorf("%+v: %d", row, s.Code)
+		}
+	}
 }
 
 func TestGuard_refusesUnsafeEarlyData(t *testing.T) {

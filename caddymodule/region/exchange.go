@@ -31,7 +31,10 @@ type exchange struct {
 	// its attempts have the URL in common. body and failed are of that one.
 	url    *url.URL
 	body   *body
-	failed *failure
+	failed *failure // why an attempt must not be made again, when it was unsafe
+
+	// keyed is set when the region was sent an Idempotency-Key.
+	keyed bool
 }
 
 // exchangeKey keeps the exchange among the request's variables.
@@ -123,7 +126,7 @@ func (x *exchange) problem(f *failure, r *http.Request) *problem.Problem {
 		p = problem.New(http.StatusBadGateway, problem.RegionFailed, f.detail)
 	}
 	p.Outcome = problem.OutcomeUnknown
-	if !handoff.Unsafe(r.Method) || r.Header.Get(handoff.HeaderIdempotencyKey) != "" {
+	if !handoff.Unsafe(r.Method) || x.keyed {
 		p.RetryAfter = retryAfter
 	}
 	return p.WithCause(f.cause)

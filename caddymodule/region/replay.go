@@ -29,7 +29,8 @@ const (
 // correct follows a 421 of the region that was asked: nothing was done there, so
 // that any method may be sent to the region it names. What it teaches about a
 // tenant is remembered, even where this request can go no further: the next one
-// goes right at once.
+// goes right at once. Not so from a region that a route pins: it was asked for
+// the route's sake, and has no say in where every visitor's tenant is at home.
 func (t *Transport) correct(x *exchange, req *http.Request, a *attempt, res *http.Response) (*http.Response, error) {
 	asked := x.d.Home
 	home, named := correction(res.Header)
@@ -44,7 +45,7 @@ func (t *Transport) correct(x *exchange, req *http.Request, a *attempt, res *htt
 	case t.app.Region(home) == nil:
 		return nil, &failure{kind: misdirected, detail: detailUnknown}
 	}
-	if tenant := x.d.Identity.Tenant; tenant != "" {
+	if tenant := x.d.Identity.Tenant; tenant != "" && x.d.Reason != decision.ReasonPin {
 		t.learnt.remember(tenant, home)
 	}
 	switch {

@@ -174,6 +174,21 @@ func TestReplay_withoutATenantNothingIsLearnt(t *testing.T) {
 	}
 }
 
+// A region taken over must not carry off the tenants of others: those whose users
+// pass by on a route that is pinned to it.
+func TestReplay_aPinnedRegionTeachesNothingAboutTenants(t *testing.T) {
+	p := newPOP(t, "edge_guard\ntest_session\nhandle /pinned {\nedge_region {\nto eu\n}\n"+proxy+"\n}\nhandle {\nedge_region\n"+proxy+"\n}")
+	p.eu.answers(sendsTo("us"))
+	if res, text := p.ask(t, "GET", "/pinned", nil, "Test-Tenant: acme"); res.StatusCode != 200 || text != "us GET /pinned 0" {
+		t.Fatalf("%d %s", res.StatusCode, text)
+	}
+	p.eu.answers(nil)
+	res, _ := p.ask(t, "GET", "/", nil, "Test-Tenant: acme", "Test-Home: eu")
+	if d := decided(t, res); d.Home != "eu" || d.Reason != decision.ReasonClaim {
+		t.Errorf("acme is now at home in %s because of %s", d.Home, d.Reason)
+	}
+}
+
 func TestReplay_goesOnlyWhereItCanBeSent(t *testing.T) {
 	p := newPOP(t, site("edge_region", ""))
 	p.us.Close()

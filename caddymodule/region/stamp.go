@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 
 	"go.opentelemetry.io/otel/propagation"
@@ -21,11 +22,7 @@ func stamped(ctx context.Context, out *http.Request, d *decision.Decision, asser
 	if h == nil {
 		h = http.Header{}
 	}
-	for field := range h {
-		if handoff.Protected(field) {
-			delete(h, field)
-		}
-	}
+	dropProtected(h)
 	h[handoff.HeaderRequestID] = []string{d.RequestID}
 	h[handoff.HeaderHomeRegion] = []string{d.Home}
 	h[handoff.HeaderAssertion] = []string{assertion}
@@ -37,11 +34,34 @@ func stamped(ctx context.Context, out *http.Request, d *decision.Decision, asser
 	}
 	if !d.ForwardSession {
 		dropCookie(h, cookie)
+		dropBearer(h)
 	}
 	if handoff.Unsafe(out.Method) {
 		hideIdempotencyKey(h)
 	}
 	return h
+}
+
+// dropProtected takes out what only the edge may set.
+func dropProtected(h http.Header) {
+	for field := range h {
+		if handoff.Protected(field) {
+			delete(h, field)
+		}
+	}
+}
+
+// dropBearer takes bearer tokens out (RFC 6750, section 2.1) and leaves other
+// schemes. edge_session has taken out the one that it read; on a route without
+// edge_session it is still there.
+func dropBearer(h http.Header) {
+	h["Authorization"] = slices.DeleteFunc(h["Authorization"], func(line string) bool {
+		scheme, _, _ := strings.Cut(strings.ReplaceAll(line, "\t", " "), " ")
+		return strings.EqualFold(scheme, "Bearer")
+	})
+	if len(h["Authorization"]) == 0 {
+		delete(h, "Authorization")
+	}
 }
 
 // hideIdempotencyKey keeps net/http from sending an unsafe request again by

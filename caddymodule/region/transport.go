@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -44,7 +45,9 @@ const maxReplayLimit = 64 << 20
 // Connection and after header_up, it sets the request id, the tenant, the home
 // region, the assertion and, where the request is traced, the trace of its own
 // client span; it deletes whatever else only the edge may set, and the session's
-// cookie. So a region sees each of them once, and only from here.
+// cookie and bearer token. So a region sees each of them once, and only from here.
+// Out of the answer it takes the same names: they are the region's word to the
+// edge, or nobody's.
 //
 // A 421 that names another region is replayed there, once, whatever the method:
 // nothing was done. No 421 reaches a client.
@@ -178,6 +181,10 @@ func (t *Transport) findDials() error {
 var (
 	errNoRegion = errors.New("edge_region has not seen this request: it must stand before reverse_proxy with transport edge")
 	errAgain    = errors.New("not sent again: the attempt before may have been carried out")
+	errAnswered = errors.New("the region answered, and lb_retry_match put the answer aside")
+
+	// answered bars the way to an unsafe attempt after one that had an answer.
+	answered = &failure{kind: broken, cause: errAnswered}
 )
 
 // RoundTrip sends the request to the home region, and once more to another if
@@ -193,9 +200,14 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	res, a, err := t.send(x, req)
 	if err == nil && res.StatusCode == http.StatusMisdirectedRequest {
-		return t.correct(x, req, a, res)
+		res, err = t.correct(x, req, a, res)
 	}
-	return res, err
+	if err != nil {
+		return nil, err
+	}
+	x.failed = answered // should reverse_proxy not like the answer and come again
+	dropProtected(res.Header)
+	return res, nil
 }
 
 // begin makes ready for an attempt of reverse_proxy, the first or a retry.
@@ -267,6 +279,7 @@ func (t *Transport) fill(ctx context.Context, out *http.Request, x *exchange, a 
 	if err != nil {
 		return err
 	}
+	_, x.keyed = out.Header[handoff.HeaderIdempotencyKey]
 	out.Header = stamped(ctx, out, x.d, assertion, t.app.SessionCookie)
 	return nil
 }
@@ -288,6 +301,11 @@ func retarget(out *http.Request, target string) error {
 // (httptrace.WithClientTrace composes them).
 func (a *attempt) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
+		// Heard before reverse_proxy's own, which passes the same map on.
+		Got1xxResponse: func(_ int, header textproto.MIMEHeader) error {
+			dropProtected(http.Header(header))
+			return nil
+		},
 		WroteHeaders: func() { a.wrote.Store(true) },
 		WroteRequest: func(info httptrace.WroteRequestInfo) {
 			if info.Err == nil && a.watch != nil {

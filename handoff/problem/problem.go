@@ -108,6 +108,17 @@ func (p *Problem) WithHeader(name, value string) *Problem {
 // WithRetryAfter sets when a retry may help. It returns p.
 func (p *Problem) WithRetryAfter(d time.Duration) *Problem { p.RetryAfter = d; return p }
 
+// SetHeader sets what an answer in another form must carry too: Retry-After and
+// the fields of Header.
+func (p *Problem) SetHeader(h http.Header) {
+	for name, values := range p.Header {
+		h[name] = slices.Clone(values)
+	}
+	if p.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int((p.RetryAfter+time.Second-1)/time.Second)))
+	}
+}
+
 // Error is for logs.
 func (p *Problem) Error() string {
 	s := p.Name()
@@ -148,16 +159,11 @@ func (p *Problem) Write(w http.ResponseWriter, r *http.Request, requestID string
 	for _, name := range stale {
 		h.Del(name)
 	}
-	for name, values := range p.Header {
-		h[name] = slices.Clone(values)
-	}
+	p.SetHeader(h)
 	h.Set("Content-Type", ContentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	if p.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int((p.RetryAfter+time.Second-1)/time.Second)))
-	}
 	w.WriteHeader(p.Status)
 	if r == nil || r.Method != http.MethodHead {
 		_, _ = w.Write(body)

@@ -10,6 +10,8 @@ const (
 	Unauthenticated = "unauthenticated"
 	// SessionsUnavailable: the keys that sessions are checked with cannot be had now.
 	SessionsUnavailable = "sessions-unavailable"
+	// TooManyAttempts: this sign-in name was tried in vain too often.
+	TooManyAttempts = "too-many-attempts"
 	// Forbidden: the session holds, and may not do this.
 	Forbidden = "forbidden"
 	// CrossOrigin: an unsafe request that another site made a browser send.
@@ -55,6 +57,7 @@ var titles = map[string]string{
 	MalformedRequest:     "The request is malformed",
 	Unauthenticated:      "A valid session is needed",
 	SessionsUnavailable:  "Sessions cannot be checked now",
+	TooManyAttempts:      "Too many attempts to sign in",
 	Forbidden:            "This session may not do that",
 	CrossOrigin:          "The request comes from another site",
 	TooEarly:             "The request came before the TLS handshake was complete",

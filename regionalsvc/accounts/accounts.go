@@ -14,6 +14,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/audit"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/directory"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/feed"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
@@ -40,6 +41,7 @@ type Service struct {
 	page      Page
 	outbox    *feed.Outbox
 	hasher    *hasher
+	brake     *brake
 	cross     *http.CrossOriginProtection
 }
 
@@ -48,7 +50,7 @@ type Service struct {
 func New(db *tenancy.DB, known *directory.Directory, sessions *Sessions, page Page, outbox *feed.Outbox) *Service {
 	return &Service{
 		tenancy: db, directory: known, sessions: sessions, page: page, outbox: outbox,
-		hasher: newHasher(), cross: http.NewCrossOriginProtection(),
+		hasher: newHasher(), brake: newBrake(), cross: http.NewCrossOriginProtection(),
 	}
 }
 
@@ -102,18 +104,46 @@ type Session struct {
 	Tenant  string
 }
 
-// Login opens a session for who knows email's password. A name that is at home
+// Credentials are what somebody signs in with.
+type Credentials struct {
+	Email, Password string
+	// From is the address they come from, as the POP names it.
+	From string
+}
+
+// Login opens a session for who knows the password. A name that is at home
 // elsewhere is [Elsewhere], before any query. A wrong password and a name that
-// nobody has are one answer at one price: a query, a hash and a 401 problem.
-func (s *Service) Login(ctx context.Context, email, password string) (Session, error) {
-	home, tenant, known := s.directory.Login(email)
+// nobody has are one answer at one price: a query, a hash and a 401 problem. Too
+// many of them for one name are a 429 problem, before the query.
+func (s *Service) Login(ctx context.Context, c Credentials) (Session, error) {
+	home, tenant, known := s.directory.Login(c.Email)
 	if known && home != s.sessions.Region {
 		return Session{}, &Elsewhere{Home: home}
 	}
 	if !known {
 		tenant = nobodysTenant
 	}
-	u, err := s.find(ctx, tenant, email)
+	name, err := directory.Normalize(c.Email)
+	if err != nil {
+		name = "" // nobody's; asked for all the same
+	}
+	undo, wait := s.brake.try(time.Now(), name, c.From)
+	if wait > 0 {
+		return Session{}, problem.New(http.StatusTooManyRequests, problem.TooManyAttempts, "").WithRetryAfter(wait)
+	}
+	session, err := s.signIn(ctx, tenant, name, c.Password)
+	if !errors.Is(err, errWrong) {
+		undo()
+	}
+	return session, err
+}
+
+// errWrong is the cause of the problem of a login that was no good.
+var errWrong = errors.New("e-mail address or password is wrong")
+
+// signIn is Login in a tenant; one that does not exist has no users.
+func (s *Service) signIn(ctx context.Context, tenant, name, password string) (Session, error) {
+	u, err := s.find(ctx, tenant, name)
 	if err != nil {
 		return Session{}, err
 	}
@@ -126,9 +156,9 @@ func (s *Service) Login(ctx context.Context, email, password string) (Session, e
 	if err != nil {
 		return Session{}, err
 	}
-	if !good || !wellFormed || !known || u.id == "" {
-		return Session{}, problem.New(http.StatusUnauthorized, problem.Unauthenticated, "e-mail address or password is wrong").
-			WithHeader("WWW-Authenticate", `Bearer realm="gatehouse"`)
+	if !good || !wellFormed || u.id == "" {
+		return Session{}, problem.New(http.StatusUnauthorized, problem.Unauthenticated, errWrong.Error()).
+			WithHeader("WWW-Authenticate", `Bearer realm="gatehouse"`).WithCause(errWrong)
 	}
 	fresh := ""
 	if outdated {
@@ -143,16 +173,12 @@ type Elsewhere struct{ Home string }
 
 func (e *Elsewhere) Error() string { return "this sign-in name is at home in " + e.Home }
 
-// find reads who has the sign-in name. Nobody is a user without id whose hash no
-// password has.
-func (s *Service) find(ctx context.Context, tenant, email string) (user, error) {
+// find reads who has the sign-in name, as it is kept. Nobody is a user without id
+// whose hash no password has.
+func (s *Service) find(ctx context.Context, tenant, name string) (user, error) {
 	nobody := user{tenant: tenant, hash: s.hasher.dummy}
-	name, err := directory.Normalize(email)
-	if err != nil {
-		name = "" // nobody's; asked for all the same
-	}
 	u := nobody
-	err = s.tenancy.Read(ctx, tenant, func(tx *tenancy.Tx) error {
+	err := s.tenancy.Read(ctx, tenant, func(tx *tenancy.Tx) error {
 		tx.Queue(selectUser, name).Row(func(row pgx.Row) error {
 			err := row.Scan(&u.id, &u.email, &u.hash, &u.roles)
 			if errors.Is(err, pgx.ErrNoRows) {
@@ -179,8 +205,10 @@ func (s *Service) open(ctx context.Context, u user, fresh string) (Session, erro
 	if err != nil {
 		return Session{}, err
 	}
+	who := handoff.Identity{Tenant: u.tenant, Subject: u.id, SubjectIssuer: s.sessions.Issuer}
 	err = s.tenancy.Write(ctx, u.tenant, func(tx *tenancy.Tx) error {
 		tx.Queue(insertSession, id, u.id, expires)
+		tx.Queue(audit.Record(who, "account.logged_in", u.id, ofSession{id.String()}))
 		tx.Queue(deleteExpired)
 		if fresh != "" {
 			tx.Queue(updateHash, u.id, u.hash, fresh)
@@ -193,11 +221,18 @@ func (s *Service) open(ctx context.Context, u user, fresh string) (Session, erro
 	return Session{Token: token, Expires: expires, User: u.id, Tenant: u.tenant}, nil
 }
 
+// ours reads the id of a user or a session that we gave to who. Another issuer's
+// may look like one of ours and is somebody else's.
+func (s *Service) ours(who handoff.Identity, id string) (uuid.UUID, bool) {
+	parsed, err := uuid.Parse(id)
+	return parsed, err == nil && who.Tenant != "" && who.SubjectIssuer == s.sessions.Issuer
+}
+
 // Email is the sign-in name of who, empty when this region has no such user.
 func (s *Service) Email(ctx context.Context, who handoff.Identity) (email string, err error) {
-	id, err := uuid.Parse(who.Subject)
-	if err != nil {
-		return "", nil // vouched for by another issuer
+	id, ours := s.ours(who, who.Subject)
+	if !ours {
+		return "", nil
 	}
 	err = s.tenancy.Read(ctx, who.Tenant, func(tx *tenancy.Tx) error {
 		tx.Queue(selectEmail, id).Row(func(row pgx.Row) error {

@@ -29,6 +29,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/api"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/api/apitest"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/directory"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/feed"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/postgres"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/postgres/pgtest"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/telemetry"
@@ -83,7 +84,7 @@ func newWorld(t *testing.T) *world {
 		w.WriteHeader(status)
 		_, err := io.WriteString(w, "form:"+form.Email+":"+form.ReturnTo+":"+form.Message)
 		return err
-	})
+	}, feed.NewOutbox("eu", time.Hour))
 	w.api, err = api.New(api.Config{
 		Region: "eu", Directory: known, Keys: w.pop.Keys(t), SessionKeys: sessions,
 		Metrics: telemetry.NewMetrics(prometheus.NewRegistry()),
@@ -123,6 +124,11 @@ func (w *world) post(t *testing.T, target, contentType, body string, who handoff
 	return w.send(r)
 }
 
+// enter is Login from an address of its own.
+func (w *world) enter(ctx context.Context, email, password string) (Session, error) {
+	return w.Login(ctx, Credentials{Email: email, Password: password, From: rand.Text()})
+}
+
 func (w *world) send(r *http.Request) (*http.Response, string) {
 	recorder := httptest.NewRecorder()
 	w.api.ServeHTTP(recorder, r)
@@ -130,13 +136,13 @@ func (w *world) send(r *http.Request) (*http.Response, string) {
 	return recorder.Result(), string(body)
 }
 
-func (w *world) loginJSON(t *testing.T, email, password string) (*http.Response, string) {
+func (w *world) loginJSON(t *testing.T, email, password string, header ...string) (*http.Response, string) {
 	t.Helper()
 	body, err := json.Marshal(map[string]string{"email": email, "password": password})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return w.post(t, "/login", "application/json", string(body), handoff.Identity{})
+	return w.post(t, "/login", "application/json", string(body), handoff.Identity{}, header...)
 }
 
 // row reads of acme's rows.
@@ -233,7 +239,7 @@ func TestLogin_wrongIsOneAnswerAtOnePrice(t *testing.T) {
 	} {
 		before := w.hasher.made.Load()
 		ctx, stats := postgres.WithStats(t.Context())
-		_, err := w.Login(ctx, row.email, row.password)
+		_, err := w.enter(ctx, row.email, row.password)
 		var p *problem.Problem
 		if !errors.As(err, &p) || p.Status != http.StatusUnauthorized {
 			t.Fatalf("%s: %v", row.name, err)
@@ -261,7 +267,7 @@ func TestLogin_wrongIsOneAnswerAtOnePrice(t *testing.T) {
 		var took []time.Duration
 		for range 7 {
 			start := time.Now()
-			_, _ = w.Login(t.Context(), email, "wrong horse battery staple")
+			_, _ = w.enter(t.Context(), email, "wrong horse battery staple")
 			took = append(took, time.Since(start))
 		}
 		slices.Sort(took)
@@ -317,6 +323,9 @@ func TestLogin_byForm(t *testing.T) {
 	resp, body := w.post(t, "/login", formType, "email=ada%40acme.example&password=wrong&return_to=%2Fapp%2Fx", handoff.Identity{})
 	if resp.StatusCode != http.StatusUnauthorized || body != "form:ada@acme.example:/app/x:E-mail address or password is wrong." || len(resp.Cookies()) != 0 {
 		t.Errorf("wrong password: %d %s", resp.StatusCode, body)
+	}
+	if resp.Header.Get("WWW-Authenticate") == "" {
+		t.Error("wrong password: a 401 without WWW-Authenticate (RFC 9110, section 15.5.2)")
 	}
 }
 
@@ -394,7 +403,7 @@ func TestForms_anotherSiteCannotPost(t *testing.T) {
 func TestLogout_revokesTheSessionAndTakesTheCookie(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	session, err := w.Login(t.Context(), "ada@acme.example", password)
+	session, err := w.enter(t.Context(), "ada@acme.example", password)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -404,6 +413,17 @@ func TestLogout_revokesTheSessionAndTakesTheCookie(t *testing.T) {
 		t.Fatal(err)
 	}
 	who := handoff.Identity{Tenant: "acme", Subject: claims.Subject, SubjectIssuer: claims.Issuer, Session: claims.Session}
+	// The other issuer chose these ids, to end a session that it did not open.
+	stranger := who
+	stranger.SubjectIssuer = "https://idp.example"
+	if resp, body := w.post(t, "/logout", "", "", stranger); resp.StatusCode != http.StatusNoContent {
+		t.Errorf("another issuer's session: %d %s", resp.StatusCode, body)
+	}
+	var revoked bool
+	w.row(t, "select revoked_at is not null from sessions where id = '"+claims.Session+"'", &revoked)
+	if revoked {
+		t.Error("another issuer ended the session")
+	}
 	for name, row := range map[string]struct {
 		who         handoff.Identity
 		contentType string
@@ -427,10 +447,17 @@ func TestLogout_revokesTheSessionAndTakesTheCookie(t *testing.T) {
 			t.Errorf("%s: the cookie stays: %q", name, resp.Header.Values("Set-Cookie"))
 		}
 	}
-	var revoked bool
 	w.row(t, "select revoked_at is not null from sessions where id = '"+claims.Session+"'", &revoked)
 	if !revoked {
 		t.Error("the session goes on")
+	}
+	var entries string
+	w.row(t, `select string_agg(action || ' by ' || actor_issuer || ' ' || actor || ' on ' || subject || ': ' || detail, ', ' order by id) from audit_entries`, &entries)
+	one := func(action string) string {
+		return "account." + action + " by https://eu.example " + w.ada + " on " + w.ada + `: {"session":"` + claims.Session + `"}`
+	}
+	if want := one("logged_in") + ", " + one("logged_out"); entries != want {
+		t.Errorf("audit entries %s, want %s", entries, want)
 	}
 }
 
@@ -443,7 +470,7 @@ func TestLogin_takesOverSessionsAway(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Login(t.Context(), "ada@acme.example", password); err != nil {
+	if _, err := w.enter(t.Context(), "ada@acme.example", password); err != nil {
 		t.Fatal(err)
 	}
 	var n int
@@ -464,7 +491,7 @@ func TestLogin_rehashesWhatIsOutdated(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Login(t.Context(), "ada@acme.example", "wrong"); err == nil {
+	if _, err := w.enter(t.Context(), "ada@acme.example", "wrong"); err == nil {
 		t.Fatal("a wrong password was taken")
 	}
 	stored := func() (s string) {
@@ -475,12 +502,33 @@ func TestLogin_rehashesWhatIsOutdated(t *testing.T) {
 		t.Error("a wrong password changed the hash")
 	}
 	for range 2 {
-		if _, err := w.Login(t.Context(), "ada@acme.example", password); err != nil {
+		if _, err := w.enter(t.Context(), "ada@acme.example", password); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(stored(), "$m=19456,t=2,p=1$") {
 			t.Errorf("the hash is still %s", stored())
 		}
+	}
+}
+
+// TestLogin_aFreshHashReplacesOnlyTheOneThatWasChecked: the password may have been
+// changed while a login with the old one was hashing.
+func TestLogin_aFreshHashReplacesOnlyTheOneThatWasChecked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	u, err := w.find(t.Context(), "acme", "ada@acme.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := u.hash
+	u.hash = encode(current, random(saltBytes), random(hashBytes)) // what was there when the login began
+	if _, err := w.open(t.Context(), u, encode(current, random(saltBytes), random(hashBytes))); err != nil {
+		t.Fatal(err)
+	}
+	var hash string
+	w.row(t, "select password_hash from users where id = '"+w.ada+"'", &hash)
+	if hash != changed {
+		t.Error("a login put the old password back")
 	}
 }
 
@@ -520,7 +568,7 @@ func TestCreate_refuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q in it", name, err, row.want)
 		}
 	}
-	if _, err := w.Login(t.Context(), "ada@acme.example", password); err != nil {
+	if _, err := w.enter(t.Context(), "ada@acme.example", password); err != nil {
 		t.Errorf("ada was changed: %v", err)
 	}
 }
@@ -528,13 +576,15 @@ func TestCreate_refuses(t *testing.T) {
 func TestEmail_isReadInTheTenantAlone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	const us = "https://eu.example"
 	for name, row := range map[string]struct {
 		who  handoff.Identity
 		want string
 	}{
-		"ada":            {handoff.Identity{Tenant: "acme", Subject: w.ada}, "ada@acme.example"},
-		"other tenant":   {handoff.Identity{Tenant: "globex", Subject: w.ada}, ""},
-		"other issuer's": {handoff.Identity{Tenant: "acme", Subject: "auth0|7"}, ""},
+		"ada":                     {handoff.Identity{Tenant: "acme", Subject: w.ada, SubjectIssuer: us}, "ada@acme.example"},
+		"other tenant":            {handoff.Identity{Tenant: "globex", Subject: w.ada, SubjectIssuer: us}, ""},
+		"other issuer's":          {handoff.Identity{Tenant: "acme", Subject: "auth0|7", SubjectIssuer: "https://idp.example"}, ""},
+		"other issuer's of an id": {handoff.Identity{Tenant: "acme", Subject: w.ada, SubjectIssuer: "https://idp.example"}, ""},
 	} {
 		if got, err := w.Email(t.Context(), row.who); err != nil || got != row.want {
 			t.Errorf("%s: %q, %v", name, got, err)
@@ -548,7 +598,7 @@ func TestLogin_manyAtOnce(t *testing.T) {
 	var wait sync.WaitGroup
 	for range 8 {
 		wait.Go(func() {
-			_, err := w.Login(context.Background(), "ada@acme.example", password)
+			_, err := w.enter(context.Background(), "ada@acme.example", password)
 			var p *problem.Problem
 			if err != nil && (!errors.As(err, &p) || p.Status != http.StatusServiceUnavailable) {
 				t.Error(err)

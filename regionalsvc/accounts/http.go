@@ -75,7 +75,7 @@ func (s *Service) login(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	session, err := s.Login(r.Context(), in.Email, in.Password)
+	session, err := s.Login(r.Context(), Credentials{in.Email, in.Password, from(r)})
 	if err != nil {
 		return elsewhere(r, err)
 	}
@@ -85,16 +85,24 @@ func (s *Service) login(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
+// refusals are the problems that the form itself can tell of, in its words.
+var refusals = map[string]string{
+	problem.Unauthenticated: "E-mail address or password is wrong.",
+	problem.TooManyAttempts: "Too many attempts to sign in. Try again in a minute.",
+}
+
 func (s *Service) loginByForm(w http.ResponseWriter, r *http.Request) error {
 	form, err := readForm(r, "email", "password", "return_to")
 	if err != nil {
 		return err
 	}
 	returnTo := handoff.ReturnTo(form.Get("return_to"), afterLogin)
-	session, err := s.Login(r.Context(), form.Get("email"), form.Get("password"))
+	session, err := s.Login(r.Context(), Credentials{form.Get("email"), form.Get("password"), from(r)})
 	var p *problem.Problem
-	if errors.As(err, &p) && p.Status == http.StatusUnauthorized {
-		return s.page(w, p.Status, Form{Email: form.Get("email"), ReturnTo: returnTo, Message: "E-mail address or password is wrong."})
+	if errors.As(err, &p) && refusals[p.Name()] != "" {
+		api.Note(r, handoff.FieldProblem, p.Name())
+		p.SetHeader(w.Header())
+		return s.page(w, p.Status, Form{Email: form.Get("email"), ReturnTo: returnTo, Message: refusals[p.Name()]})
 	}
 	if err != nil {
 		return elsewhere(r, err)
@@ -143,6 +151,12 @@ func elsewhere(r *http.Request, err error) error {
 	return err
 }
 
+// from is the address of whoever asks, as the POP says it: Caddy puts the peer's
+// there and keeps what a proxy has said that it was told to trust. Where that one
+// lets clients write into it, they can look like many; the bound on all of them
+// together holds.
+func from(r *http.Request) string { return strings.Join(r.Header.Values("X-Forwarded-For"), ",") }
+
 func seeOther(w http.ResponseWriter, target string) error {
 	w.Header().Set("Location", target)
 	w.Header().Set("Cache-Control", "no-store")
@@ -153,7 +167,11 @@ func seeOther(w http.ResponseWriter, target string) error {
 const formType = "application/x-www-form-urlencoded"
 
 func isForm(r *http.Request) bool {
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	values := r.Header["Content-Type"]
+	if len(values) != 1 {
+		return false
+	}
+	mediaType, _, err := mime.ParseMediaType(values[0])
 	return err == nil && mediaType == formType
 }
 

@@ -4,23 +4,42 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	handfeed "github.com/gatehouse-edge/gatehouse/handoff/feed"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/audit"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
 )
 
+// ofSession is the detail of an audit entry.
+type ofSession struct {
+	Session string `json:"session"`
+}
+
 // Logout ends who's session, here and at every POP. One that is over already is no
-// error.
+// error. Of one that another issuer opened there is no row here; POPs are told of
+// it all the same.
 func (s *Service) Logout(ctx context.Context, who handoff.Identity) error {
 	if who.Tenant == "" || who.Session == "" {
 		return nil // nobody is logged in
 	}
-	return s.revoke(ctx, "end session", who.Tenant, handfeed.Revocation{Issuer: who.SubjectIssuer, Session: who.Session}, func(tx *tenancy.Tx) {
-		if id, ours := s.ours(who.SubjectIssuer, who.Session); ours {
-			tx.Queue(revokeSession, id)
+	r := handfeed.Revocation{Issuer: who.SubjectIssuer, Session: who.Session}
+	return s.revoke(ctx, "end session", who.Tenant, r, func(tx *tenancy.Tx) error {
+		id, ours := s.ours(who, who.Session)
+		if !ours {
+			return nil
 		}
+		ended := false
+		tx.Queue(revokeSession, id).Tag(func(tag pgconn.CommandTag) error {
+			ended = tag.RowsAffected() > 0
+			return nil
+		})
+		if err := tx.Flush(ctx); err != nil || !ended {
+			return err
+		}
+		tx.Queue(audit.Record(who, "account.logged_out", who.Subject, ofSession{id.String()}))
+		return nil
 	})
 }
 
@@ -29,24 +48,31 @@ func (s *Service) Logout(ctx context.Context, who handoff.Identity) error {
 // stays.
 func (s *Service) SignOutEverywhere(ctx context.Context, who handoff.Identity, keep string) error {
 	r := handfeed.Revocation{Issuer: who.SubjectIssuer, Subject: who.Subject, Except: keep}
-	return s.revoke(ctx, "end sessions of user", who.Tenant, r, func(tx *tenancy.Tx) {
-		if id, ours := s.ours(who.SubjectIssuer, who.Subject); ours {
+	return s.revoke(ctx, "end sessions of user", who.Tenant, r, func(tx *tenancy.Tx) error {
+		if id, ours := s.ours(who, who.Subject); ours {
 			tx.Queue(revokeSessionsOf, id, keep)
 		}
+		tx.Queue(audit.Record(who, "account.signed_out_everywhere", who.Subject, ofSession{keep}))
+		return nil
 	})
 }
 
-// RevokeTenant ends all sessions of a tenant that were opened until now.
-func (s *Service) RevokeTenant(ctx context.Context, tenant string) error {
-	return s.revoke(ctx, "end sessions of tenant", tenant, handfeed.Revocation{Tenant: tenant}, func(tx *tenancy.Tx) {
+// RevokeTenant ends all sessions of who's tenant that were opened until now,
+// who's own too.
+func (s *Service) RevokeTenant(ctx context.Context, who handoff.Identity) error {
+	return s.revoke(ctx, "end sessions of tenant", who.Tenant, handfeed.Revocation{Tenant: who.Tenant}, func(tx *tenancy.Tx) error {
 		tx.Queue(revokeAllSessions)
+		tx.Queue(audit.Record(who, "tenant.sessions_ended", who.Tenant, struct{}{}))
+		return nil
 	})
 }
 
 // revoke has rows and the message to the POPs in one commit.
-func (s *Service) revoke(ctx context.Context, what, tenant string, r handfeed.Revocation, rows func(*tenancy.Tx)) error {
+func (s *Service) revoke(ctx context.Context, what, tenant string, r handfeed.Revocation, rows func(*tenancy.Tx) error) error {
 	err := s.tenancy.Write(ctx, tenant, func(tx *tenancy.Tx) error {
-		rows(tx)
+		if err := rows(tx); err != nil {
+			return err
+		}
 		return s.outbox.Revoke(tx, r)
 	})
 	if err != nil {
@@ -54,11 +80,4 @@ func (s *Service) revoke(ctx context.Context, what, tenant string, r handfeed.Re
 	}
 	s.outbox.Wake()
 	return nil
-}
-
-// ours reads an id that this region's issuer has given. Another issuer's session
-// has no row here; POPs are told of it all the same.
-func (s *Service) ours(issuer, id string) (uuid.UUID, bool) {
-	parsed, err := uuid.Parse(id)
-	return parsed, err == nil && issuer == s.sessions.Issuer
 }

@@ -37,12 +37,19 @@ type record struct {
 	route   string
 	problem string
 	err     error
+	notes   []zap.Field
 }
 
 type recordKey struct{}
 
 // current is the record of r, which came through ServeHTTP.
 func current(r *http.Request) *record { return r.Context().Value(recordKey{}).(*record) }
+
+// Note puts a field of package handoff on the access line of r.
+func Note(r *http.Request, field, value string) {
+	q := current(r)
+	q.notes = append(q.notes, zap.String(field, value))
+}
 
 // begin opens the record of a request.
 func begin(w http.ResponseWriter, r *http.Request) (*answerWriter, *http.Request) {
@@ -118,7 +125,7 @@ func (q *record) line(out *answerWriter, r *http.Request) *telemetry.Request {
 	line := &telemetry.Request{
 		ID: RequestID(r), Method: r.Method, Path: r.URL.Path, Route: q.route,
 		Status: out.status, Bytes: out.bytes, Duration: time.Since(q.start),
-		Problem: q.problem, Err: q.err,
+		Problem: q.problem, Err: q.err, Notes: q.notes,
 	}
 	if line.Status == 0 { // nothing was written, net/http says 200
 		line.Status = http.StatusOK

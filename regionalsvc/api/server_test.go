@@ -246,6 +246,25 @@ func TestAPI_errorsBecomeProblems(t *testing.T) {
 	}
 }
 
+// TestAPI_retryIsAdvisedWhereAKeyMakesItSafe and nowhere else: nobody knows what
+// became of the first.
+func TestAPI_retryIsAdvisedWhereAKeyMakesItSafe(t *testing.T) {
+	t.Parallel()
+	late := func(http.ResponseWriter, *http.Request) error { return context.DeadlineExceeded }
+	g := newRegion(t, nil, api.Route{Pattern: "POST /api/x", Handle: late})
+	for key, want := range map[string]string{"": "", "k": "1"} {
+		r := g.pop.Request(t, http.MethodPost, "/api/x", nil, apitest.User("acme"))
+		if key != "" {
+			r.Header.Set(handoff.HeaderIdempotencyKey, key)
+		}
+		resp := g.send(r)
+		wantProblem(t, resp, 504, problem.RegionTimeout)
+		if got := resp.Header.Get("Retry-After"); got != want {
+			t.Errorf("key %q: Retry-After %q, want %q", key, got, want)
+		}
+	}
+}
+
 func TestAPI_routesThatAreNotThere(t *testing.T) {
 	t.Parallel()
 	g := newRegion(t, nil,
@@ -392,14 +411,43 @@ func TestAPI_slowBodiesTakeNobodysTurn(t *testing.T) {
 		body, sent := io.Pipe()
 		defer sent.Close()
 		r := g.pop.Request(t, http.MethodPost, target, body, apitest.User("acme"))
-		wait.Go(func() { g.send(r) })
-		if _, err := sent.Write([]byte("{")); err != nil { // it is being read
-			t.Fatal(err)
+		wait.Go(func() {
+			g.send(r)
+			_ = body.Close()
+		})
+		if _, err := sent.Write([]byte("{")); err != nil {
+			t.Errorf("%s is not read: %v", target, err)
 		}
 	}
 	for _, target := range []string{"/login", "/api/x"} {
 		if resp := g.ask(t, http.MethodGet, target, apitest.User("acme")); resp.StatusCode != http.StatusOK {
 			t.Errorf("%s beside a slow body: %d", target, resp.StatusCode)
+		}
+	}
+}
+
+// TestAPI_largeBodiesAreFew: what is kept of bodies is bounded, whatever tenants
+// send, and small ones do not wait for large ones.
+func TestAPI_largeBodiesAreFew(t *testing.T) {
+	t.Parallel()
+	const small = 16 << 10
+	g := newRegion(t, func(c *api.Config) { c.MaxInFlight = 4 }, api.Route{Pattern: "POST /api/x", Handle: hello})
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	slow, sent := io.Pipe()
+	defer sent.Close()
+	r := g.pop.Request(t, http.MethodPost, "/api/x", slow, apitest.User("acme"))
+	wait.Go(func() {
+		g.send(r)
+		_ = slow.Close()
+	})
+	if _, err := sent.Write(make([]byte, small+2)); err != nil { // the last byte is read once it has its place
+		t.Fatal(err)
+	}
+	for size, status := range map[int]int{small: http.StatusOK, small + 1: http.StatusServiceUnavailable} {
+		resp := g.send(g.pop.Request(t, http.MethodPost, "/api/x", strings.NewReader(strings.Repeat("a", size)), apitest.User("acme")))
+		if resp.StatusCode != status {
+			t.Errorf("%d bytes beside a large body: %d, want %d", size, resp.StatusCode, status)
 		}
 	}
 }

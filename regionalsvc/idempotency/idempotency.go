@@ -22,6 +22,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/api"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
 )
 
@@ -45,6 +46,7 @@ const (
 type Once struct {
 	endpoint, key string
 	fingerprint   [sha256.Size]byte
+	verdict       string // on the key, once the database was asked
 	answer        answer
 }
 
@@ -101,12 +103,11 @@ func (o *Once) Begin(tx *tenancy.Tx) {
 		return
 	}
 	tx.Queue(beginKey, o.endpoint, o.key, o.fingerprint[:], Retention).Row(func(row pgx.Row) error {
-		var verdict string
 		var before answer
-		if err := row.Scan(&verdict, &before.status, &before.location, &before.body); err != nil {
+		if err := row.Scan(&o.verdict, &before.status, &before.location, &before.body); err != nil {
 			return fmt.Errorf("claim idempotency key: %w", err)
 		}
-		switch verdict {
+		switch o.verdict {
 		case "new":
 			return nil
 		case "replay":
@@ -121,7 +122,7 @@ func (o *Once) Begin(tx *tenancy.Tx) {
 		case "in-flight":
 			return problem.New(http.StatusConflict, problem.IdempotencyInFlight, "").WithRetryAfter(time.Second)
 		}
-		return fmt.Errorf("idempotency_begin says %q", verdict)
+		return fmt.Errorf("idempotency_begin says %q", o.verdict)
 	})
 }
 
@@ -142,9 +143,13 @@ func (o *Once) Finish(tx *tenancy.Tx, status int, location string, v any) error 
 	return nil
 }
 
-// Respond answers with what was kept, this time or before; err is the
+// Respond answers r with what was kept, this time or before; err is the
 // transaction's, and is returned unless it says that the answer was given before.
-func (o *Once) Respond(w http.ResponseWriter, err error) error {
+// The access line of r says how the key stood.
+func (o *Once) Respond(w http.ResponseWriter, r *http.Request, err error) error {
+	if o.verdict != "" {
+		api.Note(r, handoff.FieldIdempotency, o.verdict)
+	}
 	replayed := errors.Is(err, errReplay)
 	if err != nil && !replayed {
 		return err

@@ -31,7 +31,7 @@ func FuzzParse(f *testing.F) {
 
 func TestFrom_hostileCursors(t *testing.T) {
 	t.Parallel()
-	for _, query := range []string{"cursor=x", "cursor=AAAA", "cursor=%00", "cursor=a&cursor=b", "cursor=" + keyset.Cursor(keyset.Last) + "A", "limit=0", "limit=101", "limit=01", "limit=%2B1"} {
+	for _, query := range []string{"cursor=x", "cursor=AAAA", "cursor=%00", "cursor=a&cursor=b", "cursor=" + keyset.Cursor(keyset.Last) + "A", "cursor=" + keyset.Cursor(keyset.Last) + "%0A", "limit=0", "limit=101", "limit=01", "limit=%2B1"} {
 		_, err := keyset.From(httptest.NewRequest("GET", "/?"+query, nil))
 		var p *problem.Problem
 		if !errors.As(err, &p) || p.Status != 400 || len(p.Errors) != 1 {

@@ -30,7 +30,7 @@ func (s *Service) place(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	_, err = s.Place(r.Context(), api.Who(r), in, once)
-	return once.Respond(w, err)
+	return once.Respond(w, r, err)
 }
 
 // parse reads the body, as one span. The bytes are the idempotency key's.

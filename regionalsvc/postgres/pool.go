@@ -137,12 +137,15 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
-// roleFaults lists what lets the current role past row-level security: its own
-// attributes, and tables of tenants that it owns or can become the owner of.
+// roleFaults lists what lets the current role past row-level security: attributes
+// of its own and of roles that it can become (SET ROLE), and tables of tenants that
+// it owns or can become the owner of.
 const roleFaults = `
 select current_user::text,
        r.rolsuper,
-       r.rolbypassrls,
+       coalesce((select string_agg(m.rolname, ', ' order by m.rolname)
+          from pg_roles m
+         where (m.rolbypassrls or m.rolsuper) and pg_has_role(current_user, m.oid, 'MEMBER')), ''),
        coalesce((select string_agg(c.relname, ', ' order by c.relname)
           from pg_class c
           join pg_namespace n on n.oid = c.relnamespace
@@ -152,21 +155,24 @@ select current_user::text,
   from pg_roles r where r.rolname = current_user`
 
 // CheckRole refuses a role that row-level security does not bind: a superuser,
-// one with BYPASSRLS, the owner of a table with tenants' rows or a member of it.
+// one with BYPASSRLS, the owner of a table with tenants' rows, or a member of one
+// of these.
 func CheckRole(ctx context.Context, pool *pgxpool.Pool) error {
-	var role, owned string
-	var super, bypass bool
-	if err := pool.QueryRow(ctx, roleFaults).Scan(&role, &super, &bypass, &owned); err != nil {
+	var role, unbound, owned string
+	var super bool
+	if err := pool.QueryRow(ctx, roleFaults).Scan(&role, &super, &unbound, &owned); err != nil {
 		return fmt.Errorf("ask the database for our role: %w", err)
 	}
 	var faults []string
-	if super {
+	switch { // a superuser is a member of everything
+	case super:
 		faults = append(faults, "is a superuser")
-	}
-	if bypass {
+	case unbound == role:
 		faults = append(faults, "has BYPASSRLS")
+	case unbound != "":
+		faults = append(faults, "is or can become "+unbound+", which has BYPASSRLS or is a superuser")
 	}
-	if owned != "" && !super { // a superuser is a member of everything
+	if owned != "" && !super {
 		faults = append(faults, "is or can become the owner of "+owned)
 	}
 	if len(faults) == 0 {

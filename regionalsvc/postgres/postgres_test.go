@@ -2,8 +2,10 @@ package postgres_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -85,6 +87,82 @@ func TestOpen_refusesRolesThatRowSecurityDoesNotBind(t *testing.T) {
 			t.Errorf("%s was let in", name)
 		} else if !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A login role that is a member of one that row-level security does not bind is
+// one SET ROLE away from every tenant.
+func TestOpen_refusesRolesThatCanBecomeOthers(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewDatabase(t)
+	admin, err := pgx.Connect(t.Context(), db.Superuser)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = admin.Close(context.Background()) })
+	unbound, login := "unbound_"+strings.ToLower(rand.Text()), "login_"+strings.ToLower(rand.Text())
+	t.Cleanup(func() {
+		if _, err := admin.Exec(context.Background(), "drop role if exists "+login+"; drop role if exists "+unbound); err != nil {
+			t.Error(err)
+		}
+	})
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := admin.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("create role " + unbound + " nologin bypassrls")
+	exec("create role " + login + " login noinherit password 'p' in role " + postgres.DefaultAppRole)
+	u, err := url.Parse(db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(login, "p")
+	open := func() error {
+		pool, err := postgres.Open(t.Context(), postgres.Config{URL: u.String()})
+		if err == nil {
+			pool.Close()
+		}
+		return err
+	}
+	if err := open(); err != nil {
+		t.Errorf("a plain login role: %v", err)
+	}
+	exec("grant " + unbound + " to " + login)
+	if err := open(); err == nil || !strings.Contains(err.Error(), "can become "+unbound) {
+		t.Errorf("a member of a role with BYPASSRLS: %v", err)
+	}
+	exec("alter role " + unbound + " nobypassrls")
+	exec("alter role " + login + " bypassrls")
+	if err := open(); err == nil || !strings.Contains(err.Error(), "has BYPASSRLS") {
+		t.Errorf("a role with BYPASSRLS: %v", err)
+	}
+}
+
+// The service's role may do what its statements do, and no more: what an injected
+// statement, or a mistake, could do in the tenant that it is held to.
+func TestMigrate_grantsNoMoreThanIsNeeded(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t)
+	for _, sql := range []string{
+		"update users set roles = '{approver}'", "update users set email = 'x'", "delete from users",
+		"update tenants set currency = 'XXX'", "delete from tenants",
+		"update customers set name = 'x'", "delete from customers",
+		"update orders set total_cents = 1", "delete from orders", "update invoices set total_cents = 1", "delete from invoices",
+		"update products set currency = 'XXX'", "delete from products",
+		"update audit_entries set actor = 'x'", "delete from audit_entries", "truncate audit_entries",
+		"update sessions set user_id = id", "update sessions set expires_at = now()", "truncate sessions",
+		"update idempotency_keys set fingerprint = 'x'", "truncate idempotency_keys",
+		"insert into goose_db_version (version_id, is_applied) values (9, true)", "select nextval('goose_db_version_id_seq')",
+		"update river_migration set version = 0", "create table mine (x int)", "select make_tenant_table('orders')",
+		"alter table orders disable row level security", "drop policy tenant on orders",
+	} {
+		_, err := pool.Exec(t.Context(), sql)
+		var pgErr *pgconn.PgError
+		if !errors.As(err, &pgErr) || pgErr.Code != "42501" { // insufficient_privilege
+			t.Errorf("%s: %v", sql, err)
 		}
 	}
 }

@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/api"
 )
 
@@ -46,15 +49,33 @@ func (s *Service) page(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("render product %s: %w", p.Slug, err)
 	}
 	sum := sha256.Sum256(body.Bytes())
+	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
+	if !matches(r, tag) {
+		return problem.New(http.StatusPreconditionFailed, problem.Conflict, "")
+	}
+	r.Header.Del("Range") // which may be ignored (RFC 9110, section 14.2); a bad one would be answered in plain text
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", cacheControl)
 	h.Set("Cache-Groups", group(p.Slug))
-	h.Set("Etag", `"`+hex.EncodeToString(sum[:16])+`"`)
+	h.Set("Etag", tag)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body.Bytes())) // If-None-Match, HEAD
 	return nil
+}
+
+// matches evaluates If-Match (RFC 9110, section 13.1.1). http.ServeContent would too,
+// and would answer 412 without a problem.
+func matches(r *http.Request, tag string) bool {
+	wanted := r.Header.Values("If-Match")
+	if len(wanted) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(strings.Split(strings.Join(wanted, ","), ","), func(one string) bool {
+		one = strings.TrimSpace(one)
+		return one == "*" || one == tag
+	})
 }
 
 // group names the cache entries that a change of the product makes stale

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/api/apitest"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/postgres/pgtest"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/products"
@@ -60,6 +61,31 @@ func TestPage_isPublicAndCacheable(t *testing.T) {
 	for _, slug := range []string{"tea", "Coffee", "coffee.html", "c'"} {
 		if w := region.Ask(t, "GET", "/products/"+slug, "", nobody); w.Code != 404 || w.Header().Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: %d %s", slug, w.Code, w.Header().Get("Cache-Control"))
+		}
+	}
+}
+
+// TestPage_everyErrorIsAProblem: ranges and preconditions too, which net/http would
+// answer in words of its own.
+func TestPage_everyErrorIsAProblem(t *testing.T) {
+	t.Parallel()
+	region := open(t, "acme")
+	tag := region.Ask(t, "GET", "/products/coffee", "", nobody).Header().Get("Etag")
+	for _, row := range []struct {
+		name, value string
+		status      int
+	}{
+		{"Range", "bytes=99999-", 200}, {"Range", "bytes=0-1", 200}, {"Range", "nonsense", 200},
+		{"If-Match", tag, 200}, {"If-Match", `"x", ` + tag, 200}, {"If-Match", "*", 200},
+		{"If-Match", `"x"`, 412}, {"If-Match", "W/" + tag, 412}, {"If-Match", "", 412},
+		{"If-Unmodified-Since", "Mon, 01 Jan 2001 00:00:00 GMT", 200},
+	} {
+		w := region.Ask(t, "GET", "/products/coffee", "", nobody, row.name, row.value)
+		if w.Code != row.status {
+			t.Errorf("%s: %s: %d, want %d", row.name, row.value, w.Code, row.status)
+		}
+		if w.Code != 200 && (w.Header().Get("Content-Type") != problem.ContentType || w.Header().Get("Cache-Control") != "no-store") {
+			t.Errorf("%s: %s: %v %s", row.name, row.value, w.Header(), w.Body)
 		}
 	}
 }

@@ -34,6 +34,8 @@ type Request struct {
 	Err error
 	// Database holds what the request asked of PostgreSQL.
 	Database []zap.Field
+	// Notes are what the handler had to add.
+	Notes []zap.Field
 }
 
 // maxPath bounds what a hostile path takes in a log line.
@@ -82,6 +84,7 @@ func (q *Request) Log(log *zap.Logger) {
 		fields = append(fields, zap.Bool(handoff.FieldReplayed, true))
 	}
 	fields = append(fields, q.Database...)
+	fields = append(fields, q.Notes...)
 	if q.Err != nil {
 		fields = append(fields, zap.Error(q.Err))
 	}

@@ -101,8 +101,12 @@ func (e *commitError) Error() string { return "commit: " + e.err.Error() }
 func (e *commitError) Unwrap() error { return e.err }
 
 // unknown reports whether the commit may have taken place: the connection broke,
-// or the server ended the session. An ERROR says that it has not.
+// or the server ended the session. An ERROR, and ROLLBACK in answer to COMMIT,
+// say that it has not.
 func (e *commitError) unknown() bool {
+	if errors.Is(e.err, pgx.ErrTxCommitRollback) {
+		return false
+	}
 	var pgErr *pgconn.PgError
 	return !errors.As(e.err, &pgErr) || pgErr.SeverityUnlocalized != "ERROR"
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -405,17 +406,112 @@ func TestWrite_clientThatLeftCommitsNothing(t *testing.T) {
 	t.Parallel()
 	db := tenancy.New(pgtest.New(t))
 	enroll(t, db, "acme")
-	ctx, cancel := context.WithCancel(t.Context())
-	err := db.Write(ctx, "acme", func(tx *tenancy.Tx) error {
+	for _, sent := range []bool{false, true} {
+		ctx, cancel := context.WithCancel(t.Context())
+		err := db.Write(ctx, "acme", func(tx *tenancy.Tx) error {
+			addCustomer(tx, "x")
+			if sent {
+				if err := tx.Flush(ctx); err != nil {
+					return err
+				}
+			}
+			cancel()
+			return nil
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("sent %t: %v", sent, err)
+		}
+	}
+	if names := customerNames(t, db, "acme"); len(names) != 0 {
+		t.Errorf("customers %q", names)
+	}
+}
+
+// The client leaves while PostgreSQL commits: to break that off is to not know
+// what became of it.
+func TestWrite_commitGoesOnWhenTheClientLeaves(t *testing.T) {
+	t.Parallel()
+	const gate = 4242
+	database := pgtest.NewDatabase(t)
+	admin := connect(t, database.Superuser)
+	mustExec(t, connect(t, database.Owner), fmt.Sprintf(`
+		create function at_commit() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock(%d); return null; end $$;
+		create constraint trigger late after insert on customers deferrable initially deferred for each row execute function at_commit()`, gate))
+	mustExec(t, admin, fmt.Sprintf("select pg_advisory_lock(%d)", gate))
+	db := tenancy.New(pgtest.Open(t, database.URL))
+	enroll(t, db, "acme")
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	done := make(chan error, 1)
+	go func() {
+		done <- db.Write(ctx, "acme", func(tx *tenancy.Tx) error { addCustomer(tx, "x"); return nil })
+	}()
+	waiting := false
+	for deadline := time.Now().Add(20 * time.Second); !waiting && time.Now().Before(deadline); {
+		const sql = `select exists(select from pg_locks where locktype = 'advisory' and not granted
+			and database = (select oid from pg_database where datname = current_database()))`
+		if err := admin.QueryRow(t.Context(), sql).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave()
+	mustExec(t, admin, fmt.Sprintf("select pg_advisory_unlock(%d)", gate))
+	if err := <-done; err != nil {
+		t.Errorf("got %v", err)
+	}
+	if names := customerNames(t, db, "acme"); len(names) != 1 {
+		t.Errorf("customers %q", names)
+	}
+}
+
+// A library's statement fails and the function goes on as if it had not: COMMIT
+// then rolls back, and says so. Nothing is unknown about that.
+func TestWrite_abortedTransactionIsNotTakenForCommitted(t *testing.T) {
+	t.Parallel()
+	db := tenancy.New(pgtest.New(t))
+	enroll(t, db, "acme")
+	err := db.Write(t.Context(), "acme", func(tx *tenancy.Tx) error {
 		addCustomer(tx, "x")
-		cancel()
+		pgxTx, err := tx.Postgres(t.Context())
+		if err != nil {
+			return err
+		}
+		if _, err := pgxTx.Exec(t.Context(), "select 1/0"); err == nil {
+			t.Error("1/0 is something")
+		}
 		return nil
 	})
-	if !errors.Is(err, context.Canceled) {
+	var p *problem.Problem
+	if !errors.Is(err, pgx.ErrTxCommitRollback) || errors.As(err, &p) {
 		t.Errorf("got %v", err)
 	}
 	if names := customerNames(t, db, "acme"); len(names) != 0 {
 		t.Errorf("customers %q", names)
+	}
+}
+
+// The tenant is gone with its transaction: a statement that goes around this
+// package on the same connection sees nobody's rows.
+func TestDB_connectionIsNobodysAfterwards(t *testing.T) {
+	t.Parallel()
+	database := pgtest.NewDatabase(t)
+	pool, err := postgres.Open(t.Context(), postgres.Config{URL: database.URL, MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	db := tenancy.New(pool)
+	enroll(t, db, "acme")
+	for name, run := range map[string]func(context.Context, string, func(*tenancy.Tx) error) error{"read": db.Read, "write": db.Write} {
+		if err := run(t.Context(), "acme", func(tx *tenancy.Tx) error { tx.Queue("select 1"); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		var tenant string
+		var rows int
+		const sql = "select current_setting('gatehouse.tenant', true), count(*) from tenants"
+		if err := pool.QueryRow(t.Context(), sql).Scan(&tenant, &rows); err != nil || tenant != "" || rows != 0 {
+			t.Errorf("after a %s: tenant %q, %d rows, %v", name, tenant, rows, err)
+		}
 	}
 }
 

@@ -32,7 +32,7 @@ type edgeBench struct {
 	Rounds  int           `default:"5" help:"How often every row takes its turn."`
 	Time    time.Duration `default:"4s" help:"How long a turn lasts."`
 	Clients int           `default:"32" help:"Connections held by wrk."`
-	Profile string        `help:"Write a CPU profile of the signed-in row into this file." type:"path"`
+	Profile string        `help:"Write a CPU profile of each row into this directory." type:"path"`
 }
 
 // edgeRow is one site of the bench's Caddy.
@@ -100,8 +100,10 @@ func (b *edgeBench) Run(ctx context.Context) error {
 		}
 	}
 	if b.Profile != "" {
-		if err := b.profile(ctx, all[len(all)-1], token, admin); err != nil {
-			return err
+		for i, row := range all {
+			if err := b.profile(ctx, row, i, token, admin); err != nil {
+				return err
+			}
 		}
 	}
 	report(all)
@@ -150,7 +152,11 @@ func (b *edgeBench) wrk(ctx context.Context, row *edgeRow, token string, d time.
 	return string(out), err
 }
 
-func (b *edgeBench) profile(ctx context.Context, row *edgeRow, token string, admin int) error {
+// profile writes DIR/N.prof for the row number N of the table, the first being 0.
+func (b *edgeBench) profile(ctx context.Context, row *edgeRow, number int, token string, admin int) error {
+	if err := os.MkdirAll(b.Profile, 0o755); err != nil {
+		return err
+	}
 	loaded := make(chan error, 1)
 	go func() {
 		_, err := b.wrk(ctx, row, token, 12*time.Second)
@@ -161,7 +167,7 @@ func (b *edgeBench) profile(ctx context.Context, row *edgeRow, token string, adm
 		return err
 	}
 	defer resp.Body.Close()
-	f, err := os.Create(b.Profile)
+	f, err := os.Create(filepath.Join(b.Profile, strconv.Itoa(number)+".prof"))
 	if err != nil {
 		return err
 	}
