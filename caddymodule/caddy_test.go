@@ -175,6 +175,19 @@ func TestCaddy_paths(t *testing.T) {
 		}
 		o.take()
 	}
+	// Every trick on both prefixes, with what it would lead to behind it.
+	for _, prefix := range []string{"/app", "/products", "/APP", "/Products"} {
+		for _, trick := range []string{
+			"//", "/./", "/../", "/%2f", "/%2F", "%2f", "/%5c", "%5C", `\`, "/%2e/", "/%2e%2e/", "/.%2e/", "/%2E%2e/", ";/", ";x=1/", "/;/", "/..;/", "%3b/", "%3B/", "/%00/", "%00", "/%0a", "/%252f", "/%252e%252e/", "/%25%32%65/",
+		} {
+			for _, cookie := range []string{"", "Cookie: session=" + token + "\n"} {
+				a := edgetest.Raw(t, address, "GET "+prefix+trick+"app/x HTTP/1.1\nHost: pop.example\n"+cookie+"\n")
+				if got := o.take(); a.StatusCode != refused || len(got) > 0 {
+					t.Errorf("%s%sapp/x: %d, and %d requests reached the origin", prefix, trick, a.StatusCode, len(got))
+				}
+			}
+		}
+	}
 	for _, line := range []string{"CONNECT evil.example:80", "CONNECT /app", "TRACE /app", "TRACE /products"} {
 		if a := edgetest.Raw(t, address, line+" HTTP/1.1\nHost: pop.example\n\n"); a.StatusCode != 405 || a.Header.Get("Allow") == "" {
 			t.Errorf("%s: %d", line, a.StatusCode)

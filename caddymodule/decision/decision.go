@@ -182,10 +182,7 @@ func (d *Decision) Stage(ctx context.Context, name string) Stage {
 
 // End closes the stage and its span.
 func (s Stage) End() {
-	if s.d.nstages < len(s.d.stages) {
-		s.d.stages[s.d.nstages] = stage{s.name, time.Since(s.began)}
-		s.d.nstages++
-	}
+	s.d.Stamp(s.name, time.Since(s.began))
 	if s.span != nil {
 		s.span.End()
 	}

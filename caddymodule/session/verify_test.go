@@ -194,6 +194,13 @@ func TestVerify_reloadKeepsVerdictsOfTheSamePolicy(t *testing.T) {
 	if narrowed := load(func(i *edge.Issuer) { i.Audience = "billing" }); narrowed.verdicts == first.verdicts {
 		t.Error("another audience shares what was verified")
 	}
+	small := load(nil) // of a route with a lower max_token_size
+	if small.maxBytes = len(token) - 1; small.verdicts != first.verdicts {
+		t.Fatal("the verdicts are not shared, so that this shows nothing")
+	}
+	if _, _, err := small.verify(t.Context(), token); !errors.Is(err, strictjwt.ErrTooLarge) {
+		t.Errorf("a token that another route let in is over this one's limit: %v", err)
+	}
 	// The issuer is asked for the key on every hit: one that it dropped or
 	// replaced ends what was signed with it, remembered or not.
 	for _, row := range []struct {
