@@ -90,3 +90,15 @@ const (
 	MetricJWKSFetched = MetricsEdge + "jwks_fetched_timestamp_seconds"
 	MetricJWKSStale   = MetricsEdge + "jwks_stale"
 )
+
+// Names of the feed's metrics.
+const (
+	MetricFeedPublished = MetricsRegion + "feed_published_total"
+	MetricFeedFailures  = MetricsRegion + "feed_failures_total"
+	MetricFeedHeartbeat = MetricsRegion + "feed_heartbeat_timestamp_seconds"
+	MetricFeedHeard     = MetricsEdge + "feed_heartbeat_timestamp_seconds"
+	MetricFeedConnected = MetricsEdge + "feed_connected"
+	MetricFeedRevoked   = MetricsEdge + "feed_revocations"
+	MetricFeedIgnored   = MetricsEdge + "feed_ignored_total"
+	MetricFeedResyncs   = MetricsEdge + "feed_resyncs_total"
+)

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/feed/link"
 	"github.com/gatehouse-edge/gatehouse/handoff/jwks"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/accounts"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/directory"
@@ -45,6 +46,11 @@ type Serve struct {
 
 	EdgeKeys   string `env:"GATEHOUSE_EDGE_KEYS" placeholder:"POP=SOURCE,…" help:"Keys of the POPs that are believed: for each its name and a JWKS file or URL."`
 	EdgeSecret string `env:"GATEHOUSE_EDGE_SECRET" placeholder:"SECRET|file:PATH" help:"In place of keys: a secret of 32 bytes or more that all POPs share. Who has it can speak for any user."`
+
+	NATSURL         string        `name:"nats-url" env:"NATS_URL" placeholder:"URL" help:"NATS server of the feed that tells POPs of ended sessions: tls://host:4222, or nats:// on loopback. Unset: no feed."`
+	NATSCredentials string        `name:"nats-credentials" env:"GATEHOUSE_NATS_CREDENTIALS" placeholder:"FILE" help:"NATS user credentials or the seed of an NKey, mode 0600."`
+	NATSCA          string        `name:"nats-ca" env:"GATEHOUSE_NATS_CA" placeholder:"FILE" help:"Certificates of the authorities that the NATS server's is checked with, PEM. Unset: the system's."`
+	LongestSession  time.Duration `env:"GATEHOUSE_LONGEST_SESSION" default:"24h" help:"Longest life of a session of any issuer that the POPs believe: so long POPs remember that one has ended."`
 
 	StorefrontTenant string `env:"GATEHOUSE_STOREFRONT_TENANT" placeholder:"TENANT" help:"Tenant whose products anyone may read at /products/…. Unset: none."`
 
@@ -95,9 +101,20 @@ func (s *Serve) config() (*config, error) {
 	}
 	c.sessions, err = s.loadSessions()
 	refuse("--session-key", err)
+	if s.NATSURL != "" {
+		refuse("--nats-url", s.broker().Check())
+	}
+	if s.LongestSession < s.SessionLife {
+		refuse("--longest-session", fmt.Errorf("%s: must not be shorter than --session-life, %s", s.LongestSession, s.SessionLife))
+	}
 	c.edgeKeys, err = s.loadEdgeKeys()
 	refuse("--edge-keys", err)
 	return &c, errors.Join(faults...)
+}
+
+// broker is the server of the feed.
+func (s *Serve) broker() link.Server {
+	return link.Server{URL: s.NATSURL, Credentials: s.NATSCredentials, CA: s.NATSCA}
 }
 
 // deadlines holds the order of handoff's deadlines for other values too.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -20,6 +21,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/accounts"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/api"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/customers"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/feed"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/invoices"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/jobs"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/keyset"
@@ -65,6 +67,8 @@ type service struct {
 	requests *pgxpool.Pool
 	work     *pgxpool.Pool // nil: this process does not work on jobs
 	jobs     *jobs.Client
+	outbox   *feed.Outbox    // nil: no feed
+	feed     *feed.Publisher // nil: no feed
 	flush    func(context.Context) error
 }
 
@@ -122,6 +126,9 @@ func (s *Serve) open(ctx context.Context, c *config, log *zap.Logger) (_ *servic
 		return nil, fmt.Errorf("--database-url: %w", err)
 	}
 	v.ready = &readiness{check: func(ctx context.Context) error { return postgres.Check(ctx, v.requests) }}
+	if err := v.openFeed(); err != nil {
+		return nil, fmt.Errorf("--nats-url: %w", err)
+	}
 	v.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	routes, err := v.routes(c)
 	if err != nil {
@@ -160,6 +167,21 @@ func (v *service) openPools(ctx context.Context) (err error) {
 	return nil
 }
 
+// openFeed connects to the feed, where there is one. Without workers of its own the
+// process publishes what it decides all the same, on the requests' connections.
+func (v *service) openFeed() (err error) {
+	if v.NATSURL == "" {
+		return nil
+	}
+	pool := v.requests
+	if v.work != nil {
+		pool = v.work
+	}
+	v.outbox = feed.NewOutbox(v.Region, v.LongestSession)
+	v.feed, err = feed.NewPublisher(v.outbox, pool, v.broker(), v.log, v.metrics)
+	return err
+}
+
 func (s *Serve) requestPool() postgres.Config {
 	return postgres.Config{
 		URL: s.DatabaseURL, MaxConns: s.PoolSize, StatementTimeout: s.StatementTimeout, LockTimeout: s.LockTimeout,
@@ -175,7 +197,7 @@ func (v *service) routes(c *config) ([]api.Route, error) {
 		return nil, err
 	}
 	ordersOf, customersOf := orders.New(db, v.jobs), customers.New(db)
-	people := accounts.New(db, c.directory, c.sessions, showLogin)
+	people := accounts.New(db, c.directory, c.sessions, showLogin, v.outbox)
 	pages := &portal.Portal{Region: v.Region, Regions: c.directory.Regions(), Overview: overview(people, ordersOf, customersOf)}
 	var routes []api.Route
 	for _, capability := range [][]api.Route{
@@ -239,6 +261,7 @@ func (v *service) serve(ctx context.Context, listener, operator net.Listener) er
 			return err
 		}
 	}
+	defer v.publish()()
 	failed := make(chan error, 2)
 	requests := v.server(v.api, readTimeout+v.RequestTimeout+writeTimeout)
 	operators := v.server(v.operator(), writeTimeout)
@@ -256,6 +279,21 @@ func (v *service) serve(ctx context.Context, listener, operator net.Listener) er
 	_ = operators.Close() // last: an operator watches the drain
 	v.log.Info("stopped")
 	return err
+}
+
+// publish begins to publish the feed. The function it gives ends that, after what
+// the last requests decided was published; it comes before the pools are closed.
+func (v *service) publish() (end func()) {
+	if v.feed == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var publishing sync.WaitGroup
+	publishing.Go(func() { v.feed.Run(ctx) })
+	return func() {
+		cancel()
+		publishing.Wait()
+	}
 }
 
 // server holds its clients to the limits. What net/http would answer by itself,
@@ -291,6 +329,9 @@ func (v *service) drain(requests *http.Server) error {
 
 // close ends what open began, whatever of it there is.
 func (v *service) close() {
+	if v.feed != nil {
+		v.feed.Close()
+	}
 	for _, pool := range []*pgxpool.Pool{v.work, v.requests} {
 		if pool != nil {
 			pool.Close()

@@ -46,6 +46,8 @@ const (
 	AuthTenant    Auth = "tenant"
 	AuthCSRF      Auth = "cross_origin"
 	AuthPreflight Auth = "preflight" // a CORS preflight, which never has a session
+	AuthRevoked   Auth = "revoked"
+	AuthStale     Auth = "feed_stale" // it may be revoked, and this POP would not know
 )
 
 // Link is what became of the check of a signed link. The values are also those

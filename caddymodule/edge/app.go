@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/feed"
 	"github.com/gatehouse-edge/gatehouse/handoff"
 )
 
@@ -56,6 +57,10 @@ type App struct {
 	// CookieSecretEnv is the name of an environment variable that holds such a
 	// secret. It comes before CookieSecretFiles.
 	CookieSecretEnv string `json:"cookie_secret_env,omitempty"`
+
+	// Feed is where this POP hears which sessions have ended. Default: nowhere; a
+	// session is then good until it expires.
+	Feed *Feed `json:"feed,omitempty"`
 
 	ctx    caddy.Context
 	logger *zap.Logger
@@ -116,6 +121,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.provisionKeys(ctx); err != nil {
 		return fmt.Errorf("edge: %w", err)
 	}
+	if err := feed.Register(ctx); err != nil {
+		return err
+	}
 	return decision.Register(ctx)
 }
 
@@ -146,6 +154,11 @@ func (a *App) check() error {
 	}
 	if err := a.Assertion.check(); err != nil {
 		return fmt.Errorf("assertion: %w", err)
+	}
+	if a.Feed != nil {
+		if err := a.Feed.check(); err != nil {
+			return fmt.Errorf("feed: %w", err)
+		}
 	}
 	return a.checkIssuers()
 }
@@ -222,6 +235,9 @@ func (a *App) Start() error {
 			return err
 		}
 	}
+	if a.Feed != nil {
+		a.Feed.wait()
+	}
 	a.logger.Info("point of presence ready",
 		zap.String(handoff.FieldPOP, a.POP),
 		zap.Int("regions", len(a.Regions)), zap.Int("issuers", len(a.Issuers)))
@@ -243,6 +259,9 @@ func (a *App) loaded() error {
 				a.loadErr = fmt.Errorf("issuer %q: %w", i.Name, err)
 				return
 			}
+		}
+		if a.Feed != nil {
+			a.loadErr = a.Feed.load(a)
 		}
 	})
 	return a.loadErr

@@ -57,6 +57,13 @@ func ParseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //		session_cookie <name>
 //		cookie_secret_file <path...>
 //		cookie_secret_env <variable>
+//		feed {
+//			url <url>
+//			credentials <path>
+//			ca <path>
+//			max_stale <duration>
+//			max_stale_reads <duration>|unlimited
+//		}
 //	}
 //
 // Placeholders are not read here; {$VARIABLE} is, as everywhere in a Caddyfile.
@@ -90,8 +97,10 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = Many(d, &a.CookieSecretFiles)
 		case "cookie_secret_env":
 			err = One(d, &a.CookieSecretEnv)
+		case "feed":
+			err = a.unmarshalFeed(d)
 		default:
-			err = Unknown(d, "edge", "pop", "default_region", "region", "assertion", "issuer", "session_cookie", "cookie_secret_file", "cookie_secret_env")
+			err = Unknown(d, "edge", "pop", "default_region", "region", "assertion", "issuer", "session_cookie", "cookie_secret_file", "cookie_secret_env", "feed")
 		}
 		if err != nil {
 			return err

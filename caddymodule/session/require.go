@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
-	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 )
 

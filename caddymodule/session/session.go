@@ -205,7 +205,7 @@ func held(d *decision.Decision) bool {
 // excused reports whether, where a session is optional, a cookie that failed so
 // is as good as none. It is not where the session may well hold.
 func excused(auth decision.Auth) bool {
-	return auth != decision.AuthCSRF && auth != decision.AuthNoKeys
+	return auth != decision.AuthCSRF && auth != decision.AuthNoKeys && auth != decision.AuthStale
 }
 
 // admit reads and verifies the session, writes what it found into d, and takes
@@ -226,6 +226,9 @@ func (s *Session) admit(r *http.Request, d *decision.Decision) (bearer bool, err
 	if err != nil {
 		d.Auth = authOf(err)
 		return sent.bearer, err
+	}
+	if d.Auth = s.standing(r, v); d.Auth != decision.AuthNone {
+		return sent.bearer, nil
 	}
 	if !sent.bearer {
 		if err := s.sameOrigin(r); err != nil {
@@ -279,7 +282,7 @@ func (s *Session) refuse(w http.ResponseWriter, r *http.Request, d *decision.Dec
 	case decision.AuthCSRF:
 		return d.Refuse(w, r, problem.New(http.StatusForbidden, problem.CrossOrigin,
 			"A request that changes something must come from this site.").WithCause(cause), name)
-	case decision.AuthNoKeys:
+	case decision.AuthNoKeys, decision.AuthStale:
 		return d.Refuse(w, r, problem.New(http.StatusServiceUnavailable, problem.SessionsUnavailable,
 			"The session may be valid. Nothing was done.").
 			WithRetryAfter(jwks.DefaultCooldown).WithCause(cause), name)
@@ -330,6 +333,8 @@ func detailOf(auth decision.Auth) string {
 		return "No session was sent."
 	case decision.AuthExpired:
 		return "The session has expired."
+	case decision.AuthRevoked:
+		return "The session was ended."
 	}
 	return "The session that was sent is not valid."
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/audit"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/directory"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/feed"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
 )
 
@@ -38,16 +39,17 @@ type Service struct {
 	directory *directory.Directory
 	sessions  *Sessions
 	page      Page
+	outbox    *feed.Outbox
 	hasher    *hasher
 	brake     *brake
 	cross     *http.CrossOriginProtection
 }
 
 // New makes the service of the region whose sessions are given. page shows the
-// login form.
-func New(db *tenancy.DB, known *directory.Directory, sessions *Sessions, page Page) *Service {
+// login form; outbox tells POPs which sessions have ended.
+func New(db *tenancy.DB, known *directory.Directory, sessions *Sessions, page Page, outbox *feed.Outbox) *Service {
 	return &Service{
-		tenancy: db, directory: known, sessions: sessions, page: page,
+		tenancy: db, directory: known, sessions: sessions, page: page, outbox: outbox,
 		hasher: newHasher(), brake: newBrake(), cross: http.NewCrossOriginProtection(),
 	}
 }
@@ -217,36 +219,6 @@ func (s *Service) open(ctx context.Context, u user, fresh string) (Session, erro
 		return Session{}, fmt.Errorf("open session: %w", err)
 	}
 	return Session{Token: token, Expires: expires, User: u.id, Tenant: u.tenant}, nil
-}
-
-// ofSession is the detail of an audit entry.
-type ofSession struct {
-	Session string `json:"session"`
-}
-
-// Logout ends who's session. One that is over already, or that another issuer
-// opened, is no error.
-func (s *Service) Logout(ctx context.Context, who handoff.Identity) error {
-	id, ours := s.ours(who, who.Session)
-	if !ours {
-		return nil
-	}
-	err := s.tenancy.Write(ctx, who.Tenant, func(tx *tenancy.Tx) error {
-		ended := false
-		tx.Queue(revokeSession, id).Tag(func(tag pgconn.CommandTag) error {
-			ended = tag.RowsAffected() > 0
-			return nil
-		})
-		if err := tx.Flush(ctx); err != nil || !ended {
-			return err
-		}
-		tx.Queue(audit.Record(who, "account.logged_out", who.Subject, ofSession{id.String()}))
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("end session: %w", err)
-	}
-	return nil
 }
 
 // ours reads the id of a user or a session that we gave to who. Another issuer's

@@ -29,6 +29,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/api"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/api/apitest"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/directory"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/feed"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/postgres"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/postgres/pgtest"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/telemetry"
@@ -83,7 +84,7 @@ func newWorld(t *testing.T) *world {
 		w.WriteHeader(status)
 		_, err := io.WriteString(w, "form:"+form.Email+":"+form.ReturnTo+":"+form.Message)
 		return err
-	})
+	}, feed.NewOutbox("eu", time.Hour))
 	w.api, err = api.New(api.Config{
 		Region: "eu", Directory: known, Keys: w.pop.Keys(t), SessionKeys: sessions,
 		Metrics: telemetry.NewMetrics(prometheus.NewRegistry()),

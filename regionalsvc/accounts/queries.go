@@ -21,4 +21,8 @@ delete from sessions where id in (
     select id from sessions where expires_at < now() order by expires_at limit 10 for update skip locked)`
 
 	revokeSession = `update sessions set revoked_at = now() where id = $1 and revoked_at is null`
+
+	revokeSessionsOf = `update sessions set revoked_at = now() where user_id = $1 and id::text <> $2 and revoked_at is null`
+
+	revokeAllSessions = `update sessions set revoked_at = now() where revoked_at is null`
 )

@@ -51,7 +51,7 @@ func (c *Command) Run(ctx context.Context, out io.Writer) error {
 			say("\n%s (pid %d) ended; everything else goes on; start the demo anew to have it back\n%s", p.Name, p.PID(), p.Tail())
 		}
 	}
-	say("\nstopping: POPs, regions, PostgreSQL")
+	say("\nstopping: POPs, regions, NATS, PostgreSQL")
 	return errors.Join(append(dead, d.Stop())...)
 }
 

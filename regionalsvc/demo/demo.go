@@ -1,5 +1,5 @@
-// Package demo runs a whole Gatehouse on one machine: PostgreSQL, two regions and
-// two POPs, as the processes that they are anywhere else, with seeded tenants.
+// Package demo runs a whole Gatehouse on one machine: PostgreSQL, NATS, two regions
+// and two POPs, as the processes that they are anywhere else, with seeded tenants.
 //
 // `regionalsvc demo` is for people (see [Command]). The end-to-end tests start
 // the same topology by [Start], on free ports.
@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/feed/broker"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/postgres/cluster"
 )
 
@@ -75,6 +76,8 @@ type Demo struct {
 	server        *cluster.Cluster // nil when somebody else runs it
 	ownerPassword string
 	keys          keys
+	broker        *broker.Broker // nil when somebody else runs it
+	natsURL       string         // of that one
 }
 
 // Region is one region's service.
@@ -141,6 +144,9 @@ func (d *Demo) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.startFeed(ctx); err != nil {
+		return err
+	}
 	if err := d.describe(all); err != nil {
 		return err
 	}
@@ -165,7 +171,7 @@ func (d *Demo) each(ctx context.Context, do func(context.Context, int) error) er
 }
 
 // Stop stops everything: the POPs, so that nothing new comes in, the regions,
-// which finish what they have begun, and PostgreSQL. It may be called at any
+// which finish what they have begun, NATS and PostgreSQL. It may be called at any
 // time after Start, and twice.
 func (d *Demo) Stop() error {
 	stop := func(one, other interface{ Stop() error }) error {
@@ -180,6 +186,9 @@ func (d *Demo) Stop() error {
 	if d.POPs[0] != nil {
 		errs = append(errs, stop(d.POPs[0], d.POPs[1]))
 		errs = append(errs, stop(d.Regions[0], d.Regions[1]))
+	}
+	if d.broker != nil {
+		d.broker.Stop()
 	}
 	if d.server != nil {
 		errs = append(errs, d.server.Stop())
@@ -225,6 +234,7 @@ func (d *Demo) describe(all map[string]database) error {
 			"GATEHOUSE_SESSION_COOKIE=" + sessionCookie,
 			"GATEHOUSE_EDGE_KEYS=" + edgeKeys,
 			"GATEHOUSE_STOREFRONT_TENANT=" + storefront,
+			"NATS_URL=" + d.feedURL(name),
 			"GATEHOUSE_DRAIN_DELAY=200ms", // the POPs are near
 			"OTEL_SERVICE_NAME=gatehouse-region",
 			"OTEL_RESOURCE_ATTRIBUTES=" + resource("gatehouse.region", name),
@@ -251,6 +261,8 @@ func (d *Demo) describe(all map[string]database) error {
 			"EDGE_KEY_FILE=" + d.keys.path("pop-"+name+".pem"),
 			"EDGE_SESSION_AUDIENCE=" + sessionAudience,
 			"EDGE_SESSION_COOKIE=" + sessionCookie,
+			"EDGE_FEED=nats",
+			"EDGE_NATS_URL=" + d.feedURL(name),
 			"XDG_DATA_HOME=" + filepath.Join(state, "data"),
 			"XDG_CONFIG_HOME=" + filepath.Join(state, "config"),
 			"OTEL_SERVICE_NAME=gatehouse-edge",

@@ -9,9 +9,11 @@ import (
 )
 
 // Ports of a demo, all on 127.0.0.1. An array's first is that of eu and fra, its
-// second that of us and iad.
+// second that of us and iad, but for NATS.
 type Ports struct {
 	POP, Admin, Region, Operator [2]int
+	// NATS is the feed's broker: where it serves, and its monitoring.
+	NATS [2]int
 }
 
 // EnvPortBase names the variable that shifts every port of the demo's command.
@@ -20,7 +22,7 @@ const EnvPortBase = "DEMO_PORT_BASE"
 // DefaultPorts are those that the documentation speaks of, shifted by base.
 func DefaultPorts(base int) Ports {
 	at := func(first int) [2]int { return [2]int{first + base, first + 1 + base} }
-	return Ports{POP: at(8080), Admin: at(2019), Region: at(9101), Operator: at(9191)}
+	return Ports{POP: at(8080), Admin: at(2019), Region: at(9101), Operator: at(9191), NATS: [2]int{4222 + base, 8222 + base}}
 }
 
 // FreePorts picks ports that nobody listens on. It stays below the range from
@@ -65,6 +67,7 @@ func (p *Ports) pairs() []portPair {
 		{[2]string{"the admin API of POP fra", "the admin API of POP iad"}, &p.Admin},
 		{[2]string{"region eu", "region us"}, &p.Region},
 		{[2]string{"the operator endpoints of region eu", "the operator endpoints of region us"}, &p.Operator},
+		{[2]string{"NATS", "the monitoring of NATS"}, &p.NATS},
 	}
 }
 

@@ -15,6 +15,8 @@ grant update (password_hash) on users to {role};
 grant update (name, price_cents, updated_at) on products to {role};
 grant select, insert, delete, update (status, location, body) on idempotency_keys to {role};
 grant select, insert, delete, update (revoked_at) on sessions to {role};
+grant select, insert, delete, update (published_at) on feed_outbox to {role};
+grant select, insert, update on feed_stream to {role};
 grant execute on function idempotency_begin(text, text, bytea, interval) to {role};
 
 -- Jobs belong to no tenant: workers take the tenant from the job's arguments.

@@ -20,6 +20,7 @@ import (
 // reason that a reviewer believes.
 var withoutTenant = []string{
 	"goose_db_version", "river_migration", // versions of the schema
+	"feed_outbox", "feed_stream", // what POPs are told, drained for all tenants at once; names of ended sessions, no content
 	"river_job", "river_leader", "river_notification", "river_queue", // workers take the tenant from a job's arguments
 }
 

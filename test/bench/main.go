@@ -4,6 +4,7 @@
 //
 //	go run ./test/bench edge     the edge's chain against a bare reverse_proxy
 //	go run ./test/bench orders   orders per second, through a POP and direct
+//	go run ./test/bench revoke   how long a session lives on after its log-out
 package main
 
 import (
@@ -20,6 +21,7 @@ func main() {
 	var cli struct {
 		Edge   edgeBench   `cmd:"" help:"The edge's chain against a bare reverse_proxy, by wrk."`
 		Orders ordersBench `cmd:"" help:"Orders per second and their latency, through a POP and direct."`
+		Revoke revokeBench `cmd:"" help:"How long a session lives on at a POP after its log-out."`
 		Origin originCmd   `cmd:"" hidden:"" help:"The trivial origin behind both."`
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -1,0 +1,45 @@
+package feed
+
+import (
+	"errors"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/gatehouse-edge/gatehouse/handoff"
+)
+
+// The collectors outlive a config; see decision.Register.
+var (
+	heartbeats = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: handoff.MetricFeedHeard,
+		Help: "Time up to which everything that the region decided is known here, in seconds since 1970. The time since is how stale this POP is.",
+	}, []string{"region"})
+	connected = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: handoff.MetricFeedConnected,
+		Help: "1 while this POP follows the feed, 0 while it is cut off.",
+	})
+	revocations = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: handoff.MetricFeedRevoked,
+		Help: "Revocations of sessions, users and tenants that are held.",
+	})
+	ignored = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: handoff.MetricFeedIgnored,
+		Help: "Messages of the feed that could not be read, by reason.",
+	}, []string{"reason"})
+	resyncs = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: handoff.MetricFeedResyncs,
+		Help: "Times that all of the feed was read again because the position was gone.",
+	})
+)
+
+// Register puts the metrics into the registry of this config.
+func Register(ctx caddy.Context) error {
+	for _, c := range []prometheus.Collector{heartbeats, connected, revocations, ignored, resyncs} {
+		var already prometheus.AlreadyRegisteredError
+		if err := ctx.GetMetricsRegistry().Register(c); err != nil && !errors.As(err, &already) {
+			return err
+		}
+	}
+	return nil
+}
