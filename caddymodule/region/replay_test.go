@@ -174,6 +174,35 @@ func TestReplay_withoutATenantNothingIsLearnt(t *testing.T) {
 	}
 }
 
+// reverse_proxy may come again after a replay, for the sake of an answer that it
+// does not like: the count is the request's, and not the attempt's.
+func TestReplay_isCountedAcrossRetries(t *testing.T) {
+	p := newPOP(t, `edge_guard
+test_session
+edge_region
+reverse_proxy {
+	dynamic edge_region
+	lb_retries 3
+	lb_try_interval 1ms
+	lb_retry_match {
+		expression "{rp.status_code} == 500"
+	}
+	transport edge
+}`)
+	p.eu.answers(sendsTo("us"))
+	p.us.answers(func(w http.ResponseWriter, r *http.Request) {
+		if len(p.us.requests()) == 1 {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		sendsTo("eu")(w, r)
+	})
+	res, text := p.ask(t, "GET", "/", nil, "Test-Tenant: acme", "Test-Home: eu")
+	if got := problemIn(t, res, text); res.StatusCode != 503 || got.Name() != problem.RegionUnavailable || len(p.eu.requests()) != 1 {
+		t.Errorf("%d %s, eu saw %d", res.StatusCode, text, len(p.eu.requests()))
+	}
+}
+
 // A region taken over must not carry off the tenants of others: those whose users
 // pass by on a route that is pinned to it.
 func TestReplay_aPinnedRegionTeachesNothingAboutTenants(t *testing.T) {
