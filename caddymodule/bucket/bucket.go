@@ -51,8 +51,8 @@ func Ranges(weights []float64, coverage float64) []Range {
 	ranges := make([]Range, len(weights))
 	begin := 0.0
 	for i, weight := range weights {
-		ranges[i] = Range{begin, round(begin + coverage*weight)}
-		begin = round(begin + weight)
+		ranges[i] = Range{round(begin), round(begin + coverage*weight)}
+		begin += weight // not rounded: the errors would add up, and move later borders
 	}
 	return ranges
 }
