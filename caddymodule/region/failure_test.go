@@ -321,11 +321,11 @@ func TestFailure_aTargetThatCannotBeAsserted(t *testing.T) {
 }
 
 func TestFailure_handleErrorsSeesTheProblem(t *testing.T) {
-	p := newPOP(t, site("edge_region", "")+"handle_errors {\nrespond \"sorry {err.status_code}\"\n}")
+	p := newPOP(t, site("edge_region {\nrewrite /{edge.region}{uri}\n}", "")+"handle_errors {\nrespond \"sorry {err.status_code} at {uri}\"\n}")
 	p.eu.Close()
-	res, text := p.ask(t, "GET", "/", nil, "Test-Home: eu")
-	if res.StatusCode != 503 || text != "sorry 503" {
-		t.Errorf("%d %s", res.StatusCode, text)
+	res, text := p.ask(t, "GET", "/app?a=b", nil, "Test-Home: eu")
+	if res.StatusCode != 503 || text != "sorry 503 at /app?a=b" || res.Header.Get("Retry-After") == "" {
+		t.Errorf("%d %s, Retry-After %q", res.StatusCode, text, res.Header.Get("Retry-After"))
 	}
 	res, text = p.ask(t, "GET", "/", nil, "Test-Home: us")
 	if res.StatusCode != 200 {

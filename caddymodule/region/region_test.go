@@ -229,6 +229,22 @@ func TestTransport_itsDeadlineEndsAfterTheRegions(t *testing.T) {
 	}
 }
 
+// What was learnt outlives a configuration, and the next may lack the region.
+func TestRegion_whatWasLearntOfARegionThatIsGoneIsPassedOver(t *testing.T) {
+	t.Parallel()
+	learnt, err := newLearnt()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = learnt.Close() })
+	learnt.remember("acme", "gone")
+	h := &Region{app: &edge.App{DefaultRegion: "eu", Regions: []*edge.Region{{Name: "eu"}, {Name: "us"}}}, learnt: learnt}
+	d := &decision.Decision{Identity: handoff.Identity{Tenant: "acme"}, ClaimedHome: "us"}
+	if home, why := h.choose(httptest.NewRequest("GET", "/", nil), d); home != "us" || why != decision.ReasonClaim {
+		t.Errorf("%s because of %s", home, why)
+	}
+}
+
 func TestCorrection(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {

@@ -147,6 +147,10 @@ func TestReplay_no421ReachesAClient(t *testing.T) {
 				if res.Header.Get("X-Home-Region") != "" {
 					t.Error("the region's word is passed on")
 				}
+				// A name that a region made up labels no metric.
+				if d := decided(t, res); d.Replayed != (row.us421 > 0) || d.Home != "eu" && d.Home != "us" {
+					t.Errorf("replayed %v, home %q", d.Replayed, d.Home)
+				}
 				// Nothing that failed is remembered.
 				p.eu.answers(nil)
 				res, _ = p.ask(t, "GET", "/", nil, "Test-Tenant: acme", "Test-Home: eu")
