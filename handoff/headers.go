@@ -13,6 +13,10 @@ const (
 	// HeaderHomeRegion is, on a request, the region that the edge chose and, on
 	// a 421 answer, the region that the edge should have chosen.
 	HeaderHomeRegion = "X-Home-Region"
+	// HeaderHomeEpoch is, on a 421 answer, the epoch of the tenant's home that
+	// HeaderHomeRegion names: a whole number that grows with every move. It may be
+	// absent.
+	HeaderHomeEpoch = "X-Edge-Home-Epoch"
 	// HeaderAssertion carries the signed assertion. See [Claims].
 	HeaderAssertion = "X-Edge-Assertion"
 	// HeaderWrote is a region's word that it wrote, with the position of the

@@ -80,6 +80,7 @@ type Reason string
 // Reasons, in the order in which they are asked.
 const (
 	ReasonPin     Reason = "pin"     // the route names the region
+	ReasonTable   Reason = "table"   // the feed names the tenant's
 	ReasonLearnt  Reason = "learnt"  // a region corrected this POP with a 421
 	ReasonClaim   Reason = "claim"   // the session names it
 	ReasonCountry Reason = "country" // the client's country is the region's
@@ -115,6 +116,10 @@ type Decision struct {
 	// ClientTraceID is the trace id that an untrusted client sent, for the log
 	// only: it never becomes ours.
 	ClientTraceID string
+
+	// DryRun is set where somebody asks what would become of a request ("caddy edge
+	// explain"): nothing is sent, counted, remembered or taken off a limit.
+	DryRun bool
 
 	// Auth, and whom the session speaks for. Identity is the zero value unless
 	// the session held.

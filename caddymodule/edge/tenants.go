@@ -1,0 +1,8 @@
+package edge
+
+// TenantHome says where the feed has put a tenant: the region, and the epoch of
+// that decision, which grows with every move. known is false where the feed says
+// nothing of the tenant, and without a feed.
+func (a *App) TenantHome(tenant string) (home string, epoch int64, known bool) {
+	return "", 0, false
+}
