@@ -34,6 +34,7 @@ type exchange struct {
 	Decision
 	writer  writer
 	wrapper caddyhttp.ResponseWriterWrapper
+	id      [1]string
 }
 
 // Begin makes the decision of r, with the id requestID, and the writer that
@@ -43,13 +44,15 @@ func Begin(w http.ResponseWriter, r *http.Request, requestID string, o Options) 
 		RequestID: requestID, POP: o.POP, Target: target(r), began: time.Now(), serverTiming: o.ServerTiming, logger: o.Logger,
 	}}
 	d := &x.Decision
+	x.id[0] = requestID
+	d.idLine = x.id[:1:1] // whoever adds to the header gets an array of his own
 	x.wrapper.ResponseWriter = w
 	x.writer = writer{ResponseWriterWrapper: &x.wrapper, d: d}
 	d.w = &x.writer
 
 	// What is written past our writer, as Caddy does when a handler panics, goes
 	// to the same header map.
-	w.Header().Set(handoff.HeaderRequestID, requestID)
+	w.Header()[handoff.HeaderRequestID] = d.idLine
 
 	caddyhttp.SetVar(r.Context(), varKey, d)
 	if repl := replacer(r); repl != nil {
@@ -85,7 +88,7 @@ func (w *writer) WriteHeader(status int) {
 	switch {
 	case w.done:
 	case status < 200 && status != http.StatusSwitchingProtocols:
-		w.Header().Set(handoff.HeaderRequestID, w.d.RequestID)
+		w.Header()[handoff.HeaderRequestID] = w.d.idLine
 	case status == w.hold && w.Header().Get("Content-Type") == "":
 		w.held = true
 		return
@@ -132,7 +135,7 @@ func (d *Decision) answer(h http.Header, status int) {
 	for _, f := range d.onAnswer {
 		f(status, h)
 	}
-	h.Set(handoff.HeaderRequestID, d.RequestID)
+	h[handoff.HeaderRequestID] = d.idLine
 	if d.CacheStatus != "" {
 		h.Set("Cache-Status", d.CacheStatus)
 	}

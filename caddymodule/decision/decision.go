@@ -174,7 +174,12 @@ type Decision struct {
 	// TraceID is set where the request is traced.
 	TraceID string
 
+	// Exchange is what the home region's handlers have to tell each other: edge_region,
+	// its upstreams and its transport. Nil: edge_region has not seen the request.
+	Exchange any
+
 	w            *writer
+	idLine       []string // RequestID as a header's value
 	onAnswer     []func(status int, h http.Header)
 	status       int
 	err          error // what went wrong, for the log

@@ -58,7 +58,7 @@ func BenchmarkUpstreams(b *testing.B) {
 	p := newBench(b, "")
 	r, d := request("GET", "/app")
 	d.Region("eu", decision.ReasonPOP)
-	beginExchange(r, d)
+	beginExchange(d)
 	b.ReportAllocs()
 	for b.Loop() {
 		_, _ = p.upstreams.GetUpstreams(r)
@@ -114,7 +114,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 				if row.body != "" {
 					out.Body, out.ContentLength = io.NopCloser(strings.NewReader(row.body)), int64(len(row.body))
 				}
-				beginExchange(r, d)
+				beginExchange(d)
 				if _, err := p.transport.RoundTrip(out); err != nil {
 					b.Fatal(err)
 				}

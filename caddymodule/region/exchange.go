@@ -37,18 +37,19 @@ type exchange struct {
 	keyed bool
 }
 
-// exchangeKey keeps the exchange among the request's variables.
-const exchangeKey = "edge.region.exchange"
-
-func beginExchange(r *http.Request, d *decision.Decision) *exchange {
+func beginExchange(d *decision.Decision) *exchange {
 	x := &exchange{d: d}
-	caddyhttp.SetVar(r.Context(), exchangeKey, x)
+	d.Exchange = x
 	return x
 }
 
 // exchangeOf gives the request's exchange, nil when edge_region has not seen it.
 func exchangeOf(ctx context.Context) *exchange {
-	x, _ := caddyhttp.GetVar(ctx, exchangeKey).(*exchange)
+	d := decision.Of(ctx)
+	if d == nil {
+		return nil
+	}
+	x, _ := d.Exchange.(*exchange)
 	return x
 }
 

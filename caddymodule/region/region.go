@@ -118,7 +118,7 @@ func (h *Region) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 	if h.template != nil {
 		h.template.rewrite(r, d)
 	}
-	x := beginExchange(r, d)
+	x := beginExchange(d)
 	stage.End()
 
 	return x.answer(w, r, next.ServeHTTP(w, r))

@@ -134,7 +134,7 @@ func TestUpstreams_areTheHomeRegionsInOrderAndNewForEachRequest(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, "")
 	r, d := request("POST", "/")
-	beginExchange(r, d)
+	beginExchange(d)
 	for home, want := range map[string][]string{"eu": {"127.0.0.1:1", "127.0.0.1:2"}, "us": {"127.0.0.1:3"}, "mars": nil, "": nil} {
 		d.Home = home
 		first, err := b.upstreams.GetUpstreams(r)
@@ -160,7 +160,7 @@ func TestDropCookie(t *testing.T) {
 		{[]string{"session=x"}, nil},
 		{[]string{"session"}, nil},
 		{[]string{"a=1; session=x; b=2", "session=y", "c=3"}, []string{"a=1; b=2", "c=3"}},
-		{[]string{"a=1;session =x;\tsession=y ;b=session=z"}, []string{"a=1; b=session=z"}},
+		{[]string{"a=1;session =x;\tsession=y ;b=session=z"}, []string{"a=1;b=session=z"}},
 		{[]string{"SESSION=x; xsession=y; session2=z"}, []string{"SESSION=x; xsession=y; session2=z"}},
 		{[]string{"a=session;b=2"}, []string{"a=session;b=2"}},
 	} {

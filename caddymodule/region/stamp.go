@@ -18,16 +18,19 @@ import (
 // edge may set, and with what it sets. out keeps its own, which reverse_proxy
 // writes into its debug log: an assertion does not belong there.
 func stamped(ctx context.Context, out *http.Request, d *decision.Decision, assertion, cookie string) http.Header {
-	h := out.Header.Clone()
-	if h == nil {
-		h = http.Header{}
+	// The values are out's own, which nobody below writes into.
+	h := make(http.Header, len(out.Header)+8) // ours are four, and net/http's few
+	for field, lines := range out.Header {
+		if !handoff.Protected(field) {
+			h[field] = lines
+		}
 	}
-	dropProtected(h)
-	h[handoff.HeaderRequestID] = []string{d.RequestID}
-	h[handoff.HeaderHomeRegion] = []string{d.Home}
-	h[handoff.HeaderAssertion] = []string{assertion}
+	own := [...]string{d.RequestID, d.Home, assertion, d.Identity.Tenant} // one allocation for the four
+	h[handoff.HeaderRequestID] = own[0:1:1]
+	h[handoff.HeaderHomeRegion] = own[1:2:2]
+	h[handoff.HeaderAssertion] = own[2:3:3]
 	if d.Identity.Tenant != "" {
-		h[handoff.HeaderTenant] = []string{d.Identity.Tenant}
+		h[handoff.HeaderTenant] = own[3:4:4]
 	}
 	if trace.SpanContextFromContext(ctx).IsValid() {
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(h))
@@ -55,13 +58,22 @@ func dropProtected(h http.Header) {
 // schemes. edge_session has taken out the one that it read; on a route without
 // edge_session it is still there.
 func dropBearer(h http.Header) {
-	h["Authorization"] = slices.DeleteFunc(h["Authorization"], func(line string) bool {
-		scheme, _, _ := strings.Cut(strings.ReplaceAll(line, "\t", " "), " ")
-		return strings.EqualFold(scheme, "Bearer")
-	})
+	lines := h["Authorization"]
+	if !slices.ContainsFunc(lines, isBearer) {
+		return
+	}
+	h["Authorization"] = slices.DeleteFunc(slices.Clone(lines), isBearer)
 	if len(h["Authorization"]) == 0 {
 		delete(h, "Authorization")
 	}
+}
+
+func isBearer(line string) bool {
+	end := strings.IndexAny(line, " \t")
+	if end < 0 {
+		end = len(line)
+	}
+	return strings.EqualFold(line[:end], "Bearer")
 }
 
 // hideIdempotencyKey keeps net/http from sending an unsafe request again by
@@ -82,31 +94,43 @@ func hideIdempotencyKey(h http.Header) {
 // leaves the others as they are.
 func dropCookie(h http.Header, name string) {
 	lines := h["Cookie"]
-	kept := lines[:0:0]
-	changed := false
+	if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, name) }) {
+		return
+	}
+	kept := make([]string, 0, len(lines))
 	for _, line := range lines {
-		if !strings.Contains(line, name) {
+		if line = withoutCookie(line, name); line != "" {
 			kept = append(kept, line)
-			continue
-		}
-		var pairs []string
-		for pair := range strings.SplitSeq(line, ";") {
-			key, _, _ := strings.Cut(pair, "=")
-			if textproto.TrimString(key) == name {
-				changed = true
-				continue
-			}
-			pairs = append(pairs, textproto.TrimString(pair))
-		}
-		if len(pairs) > 0 {
-			kept = append(kept, strings.Join(pairs, "; "))
 		}
 	}
-	switch {
-	case !changed:
-	case len(kept) == 0:
+	if len(kept) == 0 {
 		delete(h, "Cookie")
-	default:
-		h["Cookie"] = kept
+		return
+	}
+	h["Cookie"] = kept
+}
+
+// withoutCookie cuts every pair of that name out of a Cookie line. A line without
+// one is given back byte for byte.
+func withoutCookie(line, name string) string {
+	for start := 0; ; {
+		end := len(line)
+		if i := strings.IndexByte(line[start:], ';'); i >= 0 {
+			end = start + i
+		}
+		key, _, _ := strings.Cut(line[start:end], "=")
+		switch {
+		case textproto.TrimString(key) != name:
+			if end == len(line) {
+				return line
+			}
+			start = end + 1
+		case end == len(line): // the last: the separator before it goes too
+			return textproto.TrimString(strings.TrimSuffix(textproto.TrimString(line[:start]), ";"))
+		case start == 0:
+			line = strings.TrimLeft(line[end+1:], " \t")
+		default:
+			line = line[:start] + line[end+1:]
+		}
 	}
 }

@@ -222,25 +222,37 @@ func (x *exchange) begin(req *http.Request, limit int) {
 	}
 }
 
-// attempt is one request on the wire.
+// attempt is one request on the wire, and its context.
 type attempt struct {
+	context.Context // ends with the attempt
+	cancel          context.CancelCauseFunc
+
 	wrote  atomic.Bool // the header has left net/http
 	watch  *watch
-	cancel context.CancelCauseFunc
 	span   *span
+	hooks  httptrace.ClientTrace
+	hooked context.Context // has the hooks, and nothing else
+}
+
+// Value finds the attempt's own hooks before those of the request, which they
+// call: httptrace.WithClientTrace would put the two together by reflection.
+func (a *attempt) Value(key any) any {
+	if v := a.hooked.Value(key); v != nil {
+		return v
+	}
+	return a.Context.Value(key)
 }
 
 // send makes one attempt at the region that the decision names.
 func (t *Transport) send(x *exchange, req *http.Request) (*http.Response, *attempt, error) {
 	a := new(attempt)
-	parent := req.Context()
-	ctx, cancel := context.WithCancelCause(parent)
-	a.cancel = cancel
-	ctx, a.span = startSpan(ctx, x.d, req)
-	out := req.WithContext(httptrace.WithClientTrace(ctx, a.trace()))
-	if err := t.fill(ctx, out, x, a); err != nil {
+	a.Context, a.cancel = context.WithCancelCause(req.Context())
+	a.Context, a.span = startSpan(a.Context, x.d, req)
+	a.listen(httptrace.ContextClientTrace(req.Context()), x.body != nil)
+	out := req.WithContext(a)
+	if err := t.fill(out, x, a); err != nil {
 		a.span.fail(err)
-		cancel(nil)
+		a.cancel(nil)
 		return nil, nil, err
 	}
 
@@ -250,9 +262,9 @@ func (t *Transport) send(x *exchange, req *http.Request) (*http.Response, *attem
 		a.watch.stop()
 	}
 	if err != nil {
-		err = x.fail(req, a, context.Cause(ctx), err)
+		err = x.fail(req, a, context.Cause(a.Context), err)
 		a.span.fail(err)
-		cancel(nil)
+		a.cancel(nil)
 		return nil, nil, err
 	}
 	a.span.answered(res)
@@ -260,7 +272,7 @@ func (t *Transport) send(x *exchange, req *http.Request) (*http.Response, *attem
 }
 
 // fill makes out what the region receives.
-func (t *Transport) fill(ctx context.Context, out *http.Request, x *exchange, a *attempt) error {
+func (t *Transport) fill(out *http.Request, x *exchange, a *attempt) error {
 	if x.d.Replayed && x.d.Retarget != nil {
 		if err := retarget(out, x.d.Retarget(x.d.Home)); err != nil {
 			return err
@@ -280,7 +292,7 @@ func (t *Transport) fill(ctx context.Context, out *http.Request, x *exchange, a 
 		return err
 	}
 	_, x.keyed = out.Header[handoff.HeaderIdempotencyKey]
-	out.Header = stamped(ctx, out, x.d, assertion, t.app.SessionCookie)
+	out.Header = stamped(a.Context, out, x.d, assertion, t.app.SessionCookie)
 	return nil
 }
 
@@ -297,21 +309,42 @@ func retarget(out *http.Request, target string) error {
 	return nil
 }
 
-// trace hears how far net/http gets. reverse_proxy's own trace hears too
-// (httptrace.WithClientTrace composes them).
-func (a *attempt) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		// Heard before reverse_proxy's own, which passes the same map on.
-		Got1xxResponse: func(_ int, header textproto.MIMEHeader) error {
-			dropProtected(http.Header(header))
-			return nil
-		},
-		WroteHeaders: func() { a.wrote.Store(true) },
-		WroteRequest: func(info httptrace.WroteRequestInfo) {
-			if info.Err == nil && a.watch != nil {
-				a.watch.stop()
-			}
-		},
+// listen hears how far net/http gets, and tells others, which is reverse_proxy's
+// own trace. Nil: there is none.
+func (a *attempt) listen(others *httptrace.ClientTrace, hasBody bool) {
+	if others != nil {
+		a.hooks = *others
+	}
+	a.hooks.WroteHeaders = a.wroteHeaders(a.hooks.WroteHeaders)
+	if hasBody {
+		a.hooks.WroteRequest = a.wroteRequest(a.hooks.WroteRequest)
+	}
+	if tell := a.hooks.Got1xxResponse; tell != nil {
+		a.hooks.Got1xxResponse = func(status int, header textproto.MIMEHeader) error {
+			dropProtected(http.Header(header)) // before reverse_proxy passes it on
+			return tell(status, header)
+		}
+	}
+	a.hooked = httptrace.WithClientTrace(context.Background(), &a.hooks)
+}
+
+func (a *attempt) wroteHeaders(tell func()) func() {
+	return func() {
+		a.wrote.Store(true)
+		if tell != nil {
+			tell()
+		}
+	}
+}
+
+func (a *attempt) wroteRequest(tell func(httptrace.WroteRequestInfo)) func(httptrace.WroteRequestInfo) {
+	return func(info httptrace.WroteRequestInfo) {
+		if info.Err == nil {
+			a.watch.stop()
+		}
+		if tell != nil {
+			tell(info)
+		}
 	}
 }
 
