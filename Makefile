@@ -39,7 +39,7 @@ lint: build ## gofmt, go vet, staticcheck, shellcheck, caddy fmt
 	@echo "lint: nothing to complain about"
 
 bench: build ## the figures of docs/PERFORMANCE.md, in some minutes; nothing else should run
-	@.ci/need postgresql wrk
+	@.ci/need postgresql wrk haproxy
 	go test -run '^$$' -bench . -benchmem ./handoff/... ./caddymodule/...
 	go run ./test/bench edge
 	go run ./test/bench orders

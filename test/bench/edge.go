@@ -3,10 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -20,10 +16,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/golang-jwt/jwt/v5"
-
-	"github.com/gatehouse-edge/gatehouse/handoff/jwks"
 )
 
 // edgeBench runs wrk against one Caddy whose sites differ in the chain alone.
@@ -38,8 +30,8 @@ type edgeBench struct {
 // edgeRow is one site of the bench's Caddy.
 type edgeRow struct {
 	name   string
-	routes string // the site's directives
-	cookie bool
+	routes string // the site's directives; empty: HAProxy answers
+	alg    string // of the session's token; empty: nobody signs in
 	port   int
 	rates  []float64 // requests per second, by round
 	perCPU []float64 // requests per CPU-second of Caddy
@@ -51,20 +43,26 @@ const proxied = `reverse_proxy {
 		transport edge
 	}`
 
+const signedIn = "edge_guard\n\tedge_trace\n\tedge_session\n\tedge_region\n\t" + proxied
+
 func rows() []*edgeRow {
 	return []*edgeRow{
 		{name: "Caddy `respond`", routes: `respond "ok"`},
 		{name: "`edge_guard` + `respond`", routes: "edge_guard\n\trespond \"ok\""},
 		{name: "Caddy `reverse_proxy`", routes: `reverse_proxy {$ORIGIN}`},
 		{name: "whole chain, anonymous", routes: "edge_guard\n\tedge_trace\n\tedge_region {\n\t\tto eu\n\t}\n\t" + proxied},
-		{name: "whole chain, signed in", cookie: true, routes: "edge_guard\n\tedge_trace\n\tedge_session\n\tedge_region\n\t" + proxied},
+		{name: "whole chain, signed in (EdDSA)", alg: "EdDSA", routes: signedIn},
+		{name: "whole chain, signed in (RS256)", alg: "RS256", routes: signedIn},
+		{name: "HAProxy `jwt_verify` (RS256)", alg: "RS256"},
 	}
 }
 
 // Run prints the table.
 func (b *edgeBench) Run(ctx context.Context) error {
-	if _, err := exec.LookPath("wrk"); err != nil {
-		return fmt.Errorf("wrk is needed: apt-get install wrk")
+	for _, tool := range []string{"wrk", "haproxy"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return fmt.Errorf("%s is needed: apt-get install %s", tool, tool)
+		}
 	}
 	dir, err := os.MkdirTemp("", "gatehouse-bench")
 	if err != nil {
@@ -78,7 +76,7 @@ func (b *edgeBench) Run(ctx context.Context) error {
 	}
 	defer stop(origin)
 
-	token, err := writeKeys(dir)
+	tokens, err := writeKeys(dir)
 	if err != nil {
 		return err
 	}
@@ -89,19 +87,31 @@ func (b *edgeBench) Run(ctx context.Context) error {
 		return err
 	}
 	defer stop(caddy)
+	haproxy, err := startHAProxy(ctx, dir, originAddr, all[len(all)-1].port)
+	if err != nil {
+		return err
+	}
+	defer stop(haproxy)
 
 	for round := range b.Rounds {
 		for i := range all {
 			row := all[(i+round)%len(all)] // another one first in every round
 			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, b.Rounds, row.name)
-			if err := b.turn(ctx, row, token, caddy.Process.Pid); err != nil {
+			pid := caddy.Process.Pid
+			if row.routes == "" {
+				pid = haproxy.Process.Pid
+			}
+			if err := b.turn(ctx, row, tokens[row.alg], pid); err != nil {
 				return fmt.Errorf("%s: %w", row.name, err)
 			}
 		}
 	}
 	if b.Profile != "" {
 		for i, row := range all {
-			if err := b.profile(ctx, row, i, token, admin); err != nil {
+			if row.routes == "" {
+				continue
+			}
+			if err := b.profile(ctx, row, i, tokens[row.alg], admin); err != nil {
 				return err
 			}
 		}
@@ -144,7 +154,7 @@ func (b *edgeBench) turn(ctx context.Context, row *edgeRow, token string, pid in
 
 func (b *edgeBench) wrk(ctx context.Context, row *edgeRow, token string, d time.Duration) (string, error) {
 	args := []string{"-c", "1", "wrk", "-t1", "-c" + strconv.Itoa(b.Clients), "-d" + d.String(), "--latency"}
-	if row.cookie {
+	if token != "" {
 		args = append(args, "-H", "Cookie: session="+token)
 	}
 	args = append(args, fmt.Sprintf("http://127.0.0.1:%d/api/orders?limit=20", row.port))
@@ -206,6 +216,9 @@ func (b *edgeBench) startCaddy(ctx context.Context, dir, origin string, admin in
 `, admin, origin, filepath.Join(dir, "assertion.pem"), filepath.Join(dir, "sessions.json"))
 	for _, r := range all {
 		r.port = freePort()
+		if r.routes == "" {
+			continue
+		}
 		fmt.Fprintf(&file, "http://127.0.0.1:%d {\n\t%s\n}\n", r.port, strings.ReplaceAll(r.routes, "{$ORIGIN}", origin))
 	}
 	path := filepath.Join(dir, "Caddyfile")
@@ -220,47 +233,23 @@ func (b *edgeBench) startCaddy(ctx context.Context, dir, origin string, admin in
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
+	if !answers(all[0].port) {
+		stop(cmd)
+		return nil, fmt.Errorf("caddy does not answer:\n%s", log.String())
+	}
+	return cmd, nil
+}
+
+// answers waits until somebody listens on a port.
+func answers(port int) bool {
 	for range 100 {
-		if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", all[len(all)-1].port)); err == nil {
+		if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			conn.Close()
-			return cmd, nil
+			return true
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	stop(cmd)
-	return nil, fmt.Errorf("caddy does not answer:\n%s", log.String())
-}
-
-// writeKeys makes an assertion key, and an issuer's key set with a session of it.
-func writeKeys(dir string) (token string, err error) {
-	_, assertion, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return "", err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(assertion)
-	if err != nil {
-		return "", err
-	}
-	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	if err := os.WriteFile(filepath.Join(dir, "assertion.pem"), key, 0o600); err != nil {
-		return "", err
-	}
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return "", err
-	}
-	kid := jwks.Thumbprint(public)
-	set := jwks.Marshal([]jwks.Key{{ID: kid, Algorithm: "EdDSA", Material: public}})
-	if err := os.WriteFile(filepath.Join(dir, "sessions.json"), set, 0o600); err != nil {
-		return "", err
-	}
-	now := time.Now()
-	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{
-		"iss": "gatehouse:bench", "aud": "gatehouse", "sub": "ada", "sid": "s-1", "tenant_id": "acme",
-		"region": "eu", "roles": []string{"approver"}, "auth_time": now.Unix(), "iat": now.Unix(), "exp": now.Add(time.Hour).Unix(),
-	})
-	t.Header["kid"] = kid
-	return t.SignedString(private)
+	return false
 }
 
 // originCmd answers 1 KiB to everything.
