@@ -76,7 +76,7 @@ func (b *edgeBench) Run(ctx context.Context) error {
 	}
 	defer stop(origin)
 
-	tokens, err := writeKeys(dir)
+	keys, err := writeKeys(dir)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (b *edgeBench) Run(ctx context.Context) error {
 			if row.routes == "" {
 				pid = haproxy.Process.Pid
 			}
-			if err := b.turn(ctx, row, tokens[row.alg], pid); err != nil {
+			if err := b.turn(ctx, row, keys.tokens[row.alg], pid); err != nil {
 				return fmt.Errorf("%s: %w", row.name, err)
 			}
 		}
@@ -111,7 +111,7 @@ func (b *edgeBench) Run(ctx context.Context) error {
 			if row.routes == "" {
 				continue
 			}
-			if err := b.profile(ctx, row, i, tokens[row.alg], admin); err != nil {
+			if err := b.profile(ctx, row, i, keys.tokens[row.alg], admin); err != nil {
 				return err
 			}
 		}
@@ -192,28 +192,8 @@ func (b *edgeBench) profile(ctx context.Context, row *edgeRow, number int, token
 
 // startCaddy runs one Caddy with a site for every row, on core 0.
 func (b *edgeBench) startCaddy(ctx context.Context, dir, origin string, admin int, all []*edgeRow) (*exec.Cmd, error) {
-	var file bytes.Buffer
-	fmt.Fprintf(&file, `{
-	admin 127.0.0.1:%d
-	auto_https off
-	persist_config off
-	edge {
-		pop bench
-		default_region eu
-		session_cookie session
-		region eu {
-			upstreams %s
-		}
-		assertion {
-			key_file %s
-		}
-		issuer gatehouse:bench {
-			key_file %s
-			audience gatehouse
-		}
-	}
-}
-`, admin, origin, filepath.Join(dir, "assertion.pem"), filepath.Join(dir, "sessions.json"))
+	var file strings.Builder
+	file.WriteString(options(dir, origin, admin))
 	for _, r := range all {
 		r.port = freePort()
 		if r.routes == "" {
@@ -221,35 +201,7 @@ func (b *edgeBench) startCaddy(ctx context.Context, dir, origin string, admin in
 		}
 		fmt.Fprintf(&file, "http://127.0.0.1:%d {\n\t%s\n}\n", r.port, strings.ReplaceAll(r.routes, "{$ORIGIN}", origin))
 	}
-	path := filepath.Join(dir, "Caddyfile")
-	if err := os.WriteFile(path, file.Bytes(), 0o600); err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, "taskset", "-c", "0", b.Caddy, "run", "--config", path, "--adapter", "caddyfile")
-	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir, "GOMAXPROCS=1")
-	var log bytes.Buffer
-	cmd.Stderr = &log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	if !answers(all[0].port) {
-		stop(cmd)
-		return nil, fmt.Errorf("caddy does not answer:\n%s", log.String())
-	}
-	return cmd, nil
-}
-
-// answers waits until somebody listens on a port.
-func answers(port int) bool {
-	for range 100 {
-		if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			conn.Close()
-			return true
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	return false
+	return runCaddy(ctx, b.Caddy, dir, file.String(), all[0].port)
 }
 
 // originCmd answers 1 KiB to everything.

@@ -15,10 +15,15 @@ import (
 	"github.com/gatehouse-edge/gatehouse/handoff/jwks"
 )
 
+// sessions are those of the bench's issuer.
+type sessions struct {
+	private ed25519.PrivateKey // kid ed
+	tokens  map[string]string  // one, by algorithm
+}
+
 // writeKeys makes, in dir, the POP's key assertion.pem, an issuer's key set
-// sessions.json, and rsa.pem, the public key of its RS256 sessions. It gives a
-// session's token by algorithm.
-func writeKeys(dir string) (tokens map[string]string, err error) {
+// sessions.json, and rsa.pem, the public key of its RS256 sessions.
+func writeKeys(dir string) (*sessions, error) {
 	_, assertion, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err
@@ -51,12 +56,12 @@ func writeKeys(dir string) (tokens map[string]string, err error) {
 	if err := os.WriteFile(filepath.Join(dir, "sessions.json"), set, 0o600); err != nil {
 		return nil, err
 	}
-	tokens = map[string]string{}
+	tokens := map[string]string{}
 	if tokens["EdDSA"], err = session(jwt.SigningMethodEdDSA, "ed", edPrivate); err != nil {
 		return nil, err
 	}
 	tokens["RS256"], err = session(jwt.SigningMethodRS256, "rsa", rsaPrivate)
-	return tokens, err
+	return &sessions{edPrivate, tokens}, err
 }
 
 func session(method jwt.SigningMethod, kid string, key any) (string, error) {
