@@ -99,6 +99,9 @@ const (
 	MetricFeedHeard     = MetricsEdge + "feed_heartbeat_timestamp_seconds"
 	MetricFeedConnected = MetricsEdge + "feed_connected"
 	MetricFeedRevoked   = MetricsEdge + "feed_revocations"
+	MetricFeedEntries   = MetricsEdge + "feed_entries"
+	MetricFeedBytes     = MetricsEdge + "feed_bytes"
+	MetricFeedFull      = MetricsEdge + "feed_full"
 	MetricFeedIgnored   = MetricsEdge + "feed_ignored_total"
 	MetricFeedResyncs   = MetricsEdge + "feed_resyncs_total"
 )

@@ -5,15 +5,14 @@ package feed
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/certmagic"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 
@@ -22,16 +21,16 @@ import (
 	"github.com/gatehouse-edge/gatehouse/handoff/feed/link"
 )
 
+// minPause and maxPause bound the pause between two connections.
 const (
-	// silence is how long nothing may come before the connection is made anew:
-	// every region speaks once a second.
-	silence = 10 * time.Second
-	// minPause and maxPause bound the pause between two connections.
 	minPause = 100 * time.Millisecond
 	maxPause = 2 * time.Second
-	// askTimeout bounds the questions at the beginning of a connection.
-	askTimeout = 5 * time.Second
 )
+
+// maxSilence is how long a POP may have heard nothing and still go on from its
+// position. After that it might have missed that something is gone, since this is
+// not told for ever, and reads everything.
+const maxSilence = feed.TombstoneLife / 2
 
 // Options of [Follow].
 type Options struct {
@@ -43,8 +42,8 @@ type Options struct {
 	Storage certmagic.Storage
 	// Log hears of changes. Required.
 	Log *zap.Logger
-	// MaxRevocations bounds what is held. Default: [feed.DefaultMaxEntries].
-	MaxRevocations int
+	// Limits bound what is held. Default: those of [feed.Limits].
+	Limits feed.Limits
 }
 
 // Follower holds what the feed has said so far. It outlives a config reload.
@@ -66,27 +65,47 @@ type Options struct {
 // right it knows nothing ([Follower.Knows]), and no session can be believed.
 //
 // Its position is gone when the stream is another one, ends before it, or begins
-// after it. Then everything is read again; what it knows it keeps, since a
-// revocation ends by its own expiry alone.
+// after it; likewise after a silence of [maxSilence], and when a table that was
+// full has room again. Then everything is read again. What it knows it keeps
+// until the region in question has said all that it has to say, and a revocation
+// until its own expiry.
+//
+// A crash while everything is read leaves a snapshot without a position.
 type Follower struct {
 	options Options
 	cancel  context.CancelFunc
 	ended   sync.WaitGroup
-	dirty   chan struct{} // a revocation came, or all is known for the first time
+	dirty   chan struct{} // something came, or all is known for the first time
 	ready   chan struct{} // closed once all is known
 	knows   atomic.Bool
 
-	mu       sync.RWMutex
-	state    feed.State
+	// writing is held by whoever changes the state, keeps it, or wants to hear of
+	// each change. Only its holder asks for mu to write: a snapshot of a large state
+	// then keeps no reader waiting, as a writer that queues for mu would.
+	writing  sync.Mutex
 	created  time.Time // which stream position is in
 	position uint64    // of the last message taken in; 0: none
+	taken    time.Time // when that was
+	partial  bool      // everything is being read
+	watchers map[*watcher]struct{}
+	full     map[string]bool // tables that were full when last looked at
+	news     []feed.Message  // what the watchers are to be told
+	anew     func()          // ends the connection at hand, for another
+
+	mu    sync.RWMutex
+	state *feed.State
 }
+
+// watcher hears of changes.
+type watcher struct{ hear func(feed.Message) }
 
 // Follow begins to follow the feed, from the last snapshot if there is one.
 // [Follower.Close] ends it.
 func Follow(o Options) *Follower {
-	f := &Follower{options: o, dirty: make(chan struct{}, 1), ready: make(chan struct{})}
-	f.state.MaxEntries = o.MaxRevocations
+	f := &Follower{
+		options: o, dirty: make(chan struct{}, 1), ready: make(chan struct{}),
+		state: feed.NewState(o.Limits), watchers: map[*watcher]struct{}{}, full: map[string]bool{},
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
 	switch err := f.load(ctx); {
@@ -96,6 +115,7 @@ func Follow(o Options) *Follower {
 	default:
 		f.known()
 	}
+	f.state.Changed = f.tell
 	f.ended.Go(func() { f.run(ctx) })
 	f.ended.Go(func() { f.keep(ctx) })
 	return f
@@ -131,6 +151,53 @@ func (f *Follower) Heard(region string) time.Time {
 	f.mu.RUnlock()
 	return at
 }
+
+// TenantHome says where the regions have put a tenant, and by which decision: the
+// epoch grows with each. known is false where none has said.
+func (f *Follower) TenantHome(tenant string) (home string, epoch int64, known bool) {
+	f.mu.RLock()
+	t, known := f.state.Home(tenant)
+	f.mu.RUnlock()
+	return t.Home, t.Epoch, known
+}
+
+// Value is that of a bucket's key: tenant's own if it has one, else everybody's.
+func (f *Follower) Value(bucket, tenant, key string) (value string, ok bool) {
+	f.mu.RLock()
+	value, ok = f.state.Value(bucket, tenant, key)
+	f.mu.RUnlock()
+	return value, ok
+}
+
+// Purged is the latest purge of a tenant's group. 0: none is known.
+func (f *Follower) Purged(tenant, group string) feed.Sequence {
+	f.mu.RLock()
+	latest := f.state.Purged(tenant, group)
+	f.mu.RUnlock()
+	return latest
+}
+
+// Watch has hear hear of every [feed.Purge] and every change of a
+// [feed.Definition], one after the other and in the order in which they come:
+// first those that are known, then the others, until stop is called. What hear
+// does keeps the feed waiting. It must not call the follower.
+func (f *Follower) Watch(hear func(feed.Message)) (stop func()) {
+	w := &watcher{hear}
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	f.state.Definitions(func(d feed.Definition) { hear(d) })
+	f.state.Purges(func(p feed.Purge) { hear(p) })
+	f.watchers[w] = struct{}{}
+	return func() {
+		f.writing.Lock()
+		defer f.writing.Unlock()
+		delete(f.watchers, w)
+	}
+}
+
+// tell is the state's Changed. It runs while mu is held to write, so that the
+// watchers are told after.
+func (f *Follower) tell(m feed.Message) { f.news = append(f.news, m) }
 
 // known is called by one goroutine at a time.
 func (f *Follower) known() {
@@ -178,139 +245,139 @@ func (f *Follower) run(ctx context.Context) {
 // follow takes messages in over one connection until that fails. followed reports
 // whether it got to the stream's end.
 func (f *Follower) follow(ctx context.Context) (followed bool, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f.writing.Lock()
+	f.anew = cancel
+	f.writing.Unlock()
 	inbox, _ := link.POP(f.options.POP)
-	conn, err := link.Dial(f.options.Server, "gatehouse POP "+f.options.POP, inbox, nats.NoReconnect(),
-		nats.ClosedHandler(func(c *nats.Conn) {
-			cancel(fmt.Errorf("connection lost: %w", errors.Join(c.LastError(), nats.ErrConnectionClosed)))
-		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { cancel(err) }))
-	if err != nil {
-		return false, err
-	}
-	defer conn.Close()
-	messages, end, err := f.subscribe(ctx, conn)
-	if err != nil {
-		return false, errors.Join(err, context.Cause(ctx))
-	}
-	defer messages.Stop()
-	for {
-		if !followed && f.reached(end) {
+	err = link.Reader{
+		Server: f.options.Server, Name: "gatehouse POP " + f.options.POP, Inbox: inbox,
+		Subjects: []string{link.POPSubjects}, From: f.resume, Take: f.take,
+		Current: func() {
 			followed = true
-			f.known()
-			connected.Set(1)
-			f.options.Log.Info("following the feed", zap.Uint64("position", f.at()))
-		}
-		waiting, stop := context.WithTimeout(ctx, silence)
-		m, err := messages.Next(jetstream.NextContext(waiting))
-		stop()
-		if err != nil {
-			return followed, errors.Join(err, context.Cause(ctx))
-		}
-		last, err := f.take(m)
-		if err != nil {
-			return followed, err
-		}
-		if last {
-			end = 0
-		}
-	}
+			f.current()
+		},
+	}.Read(ctx)
+	return followed, err
 }
 
-// subscribe asks for the messages after the position, and gives the stream's last.
-func (f *Follower) subscribe(ctx context.Context, conn *nats.Conn) (_ jetstream.MessagesContext, end uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		return nil, 0, err
-	}
-	stream, err := js.Stream(ctx, link.Stream)
-	if err != nil {
-		return nil, 0, fmt.Errorf("stream %s: %w", link.Stream, err)
-	}
-	info := stream.CachedInfo()
-	from := f.resume(info)
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
-	})
-	if err != nil {
-		return nil, 0, fmt.Errorf("read stream %s from %d: %w", link.Stream, from, err)
-	}
-	messages, err := consumer.Messages()
-	if err != nil {
-		return nil, 0, fmt.Errorf("read stream %s from %d: %w", link.Stream, from, err)
-	}
-	if info.State.Msgs > 0 {
-		end = info.State.LastSeq
-	}
-	return messages, end, nil
+// current is called when all that the stream had is taken in.
+func (f *Follower) current() {
+	f.writing.Lock()
+	position := f.position
+	f.partial = false
+	f.writing.Unlock()
+	f.known()
+	connected.Set(1)
+	f.options.Log.Info("following the feed", zap.Uint64("position", position))
 }
 
 // resume gives the sequence number to go on from: the next, or the first when the
 // position is gone.
 func (f *Follower) resume(info *jetstream.StreamInfo) uint64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.writing.Lock()
+	defer f.writing.Unlock()
 	same := f.created.Equal(info.Created)
-	if same && f.position <= info.State.LastSeq && f.position+1 >= info.State.FirstSeq {
+	there := same && f.position <= info.State.LastSeq && f.position+1 >= info.State.FirstSeq
+	long := !f.taken.IsZero() && time.Since(f.taken) > maxSilence
+	room := f.room()
+	if there && !long && !room && !f.partial {
 		return f.position + 1
 	}
-	if f.position > 0 {
+	if f.position > 0 || f.partial {
 		resyncs.Inc()
-		f.options.Log.Info("the position in the feed is gone, reading all of it",
-			zap.Uint64("position", f.position), zap.Uint64("first", info.State.FirstSeq), zap.Bool("same_stream", same))
+		f.options.Log.Info("all of the feed is read again", zap.Uint64("position", f.position),
+			zap.Uint64("first", info.State.FirstSeq), zap.Bool("same_stream", same), zap.Bool("long_silence", long), zap.Bool("room_again", room))
 	}
-	f.created, f.position = info.Created, 0
+	f.mu.Lock()
+	f.state.Reread()
+	f.mu.Unlock()
+	f.created, f.position, f.partial = info.Created, 0, true
 	return 1
 }
 
-func (f *Follower) at() uint64 {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return f.position
+// room reports whether something was passed over for which there is room now.
+func (f *Follower) room() bool {
+	missed := f.state.Incomplete()
+	if len(missed) == 0 {
+		return false
+	}
+	return f.state.Room(missed)
 }
 
-func (f *Follower) reached(end uint64) bool { return f.at() >= end }
-
-// take takes one message in. last reports whether the stream had no more then.
-// What cannot be read is counted and passed over: no region publishes such, and
-// it must not keep the POP from what comes after.
-func (f *Follower) take(m jetstream.Msg) (last bool, err error) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return false, err
-	}
-	region, message, err := feed.Parse(m.Subject(), m.Data())
+// take takes one message in. What cannot be read, or has no room, is counted and
+// passed over: it must not keep the POP from what comes after. But for a
+// revocation without room: the POP must not seem to know it.
+func (f *Follower) take(subject string, document []byte, position uint64) error {
+	region, message, err := feed.Parse(subject, document)
 	if err != nil {
 		reason := "malformed"
 		if errors.Is(err, feed.ErrUnknownKind) {
 			reason = "unknown_kind"
 		}
 		ignored.WithLabelValues(reason).Inc()
-		f.options.Log.Error("a message of the feed is ignored", zap.Error(err), zap.Uint64("position", meta.Sequence.Stream))
+		f.options.Log.Error("a message of the feed is ignored", zap.Error(err), zap.Uint64("position", position))
 	}
-	f.mu.Lock()
+	f.writing.Lock()
+	defer f.writing.Unlock()
 	changed := false
+	var heard time.Time
 	if err == nil {
+		f.mu.Lock()
 		changed, err = f.state.Apply(region, message, time.Now())
-		if err != nil { // full: it comes again after the pause
-			f.mu.Unlock()
-			return false, err
+		heard = f.state.Heard(region)
+		f.mu.Unlock()
+		switch {
+		case errors.Is(err, feed.ErrFull): // it comes again after the pause
+			f.measure()
+			fullTables.WithLabelValues(feed.TableRevocations).Set(1)
+			return err
+		case err != nil:
+			ignored.WithLabelValues("no_room").Inc()
 		}
 	}
-	f.position = meta.Sequence.Stream
-	heard, entries := f.state.Heard(region), f.state.Len()
-	f.mu.Unlock()
-
-	if _, beat := message.(feed.Heartbeat); beat {
+	f.position, f.taken = position, time.Now()
+	if _, beat := message.(feed.Heartbeat); beat && err == nil {
 		heartbeats.WithLabelValues(region).Set(float64(heard.UnixMilli()) / 1000)
 	}
+	for _, m := range f.news {
+		for w := range f.watchers {
+			w.hear(m)
+		}
+	}
+	f.news = f.news[:0]
+	if changed || err != nil {
+		f.measure()
+	}
 	if changed {
-		revocations.Set(float64(entries))
-		f.options.Log.Debug("sessions revoked", zap.String(handoff.FieldRegion, region), zap.String("subject", m.Subject()))
+		f.options.Log.Debug("heard from the feed", zap.String(handoff.FieldRegion, region), zap.String("subject", subject))
 		f.wake()
 	}
-	return meta.NumPending == 0, nil
+	return nil
+}
+
+// measure sets the metrics of the tables, and says which begin and cease to be
+// full.
+func (f *Follower) measure() {
+	f.state.Sizes(func(table string, entries, bytes int) {
+		held.WithLabelValues(table).Set(float64(entries))
+		heldBytes.WithLabelValues(table).Set(float64(bytes))
+	})
+	missed := f.state.Incomplete()
+	for _, table := range []string{feed.TableRevocations, feed.TableTenants, feed.TableDefinitions, feed.TableValues} {
+		now := slices.Contains(missed, table)
+		value := 0.0
+		if now {
+			value = 1
+		}
+		fullTables.WithLabelValues(table).Set(value)
+		if now != f.full[table] {
+			f.full[table] = now
+			if now {
+				f.options.Log.Error("a table of the feed is full: it does not hold all that the regions say", zap.String("table", table))
+			}
+		}
+	}
+	revocations.Set(float64(f.state.Len()))
 }

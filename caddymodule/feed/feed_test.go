@@ -280,7 +280,7 @@ func TestFollower_aFullTableStopsTheClock(t *testing.T) {
 	t.Parallel()
 	b := start(t, broker.Options{})
 	f := edgefeed.Follow(edgefeed.Options{
-		Server: link.Server{URL: b.URL("fra")}, POP: "fra", Storage: &certmagic.FileStorage{Path: t.TempDir()}, Log: zap.NewNop(), MaxRevocations: 1,
+		Server: link.Server{URL: b.URL("fra")}, POP: "fra", Storage: &certmagic.FileStorage{Path: t.TempDir()}, Log: zap.NewNop(), Limits: feed.Limits{Revocations: 1},
 	})
 	t.Cleanup(func() { _ = f.Close() })
 	await(t, "the state", f.Knows)
@@ -365,7 +365,7 @@ func TestPermissions_eachIsHeldToItsOwn(t *testing.T) {
 	for _, row := range []struct{ who, inbox, subject string }{
 		{"fra", popInbox, "eu.gatehouse.>"},             // not past the stream
 		{"fra", popInbox, "_INBOX.pop.iad.>"},           // not another's replies
-		{"eu", regionInbox, "us.gatehouse.>"},           // a region reads nothing
+		{"eu", regionInbox, "us.gatehouse.>"},           // nor a region
 		{"eu", regionInbox, "$JS.API.STREAM.DELETE.>"},  // nor what others ask
 		{"fra", popInbox, "$JS.API.STREAM.PURGE.>"},     // nor a POP
 		{"fra", popInbox, "$JS.EVENT.ADVISORY.>"},       //
@@ -412,7 +412,7 @@ func TestPermissions_aReplySubjectForgesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	consumer, err := stream.OrderedConsumer(t.Context(), jetstream.OrderedConsumerConfig{})
+	consumer, err := stream.OrderedConsumer(t.Context(), jetstream.OrderedConsumerConfig{FilterSubjects: []string{link.POPSubjects}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,19 +23,31 @@ var (
 		Name: handoff.MetricFeedRevoked,
 		Help: "Revocations of sessions, users and tenants that are held.",
 	})
+	held = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: handoff.MetricFeedEntries,
+		Help: "Entries that are held, by table.",
+	}, []string{"table"})
+	heldBytes = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: handoff.MetricFeedBytes,
+		Help: "Bytes of the entries that are held, by table, where it is bounded by them.",
+	}, []string{"table"})
+	fullTables = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: handoff.MetricFeedFull,
+		Help: "1 while a table has no room for all that the regions say.",
+	}, []string{"table"})
 	ignored = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: handoff.MetricFeedIgnored,
-		Help: "Messages of the feed that could not be read, by reason.",
+		Help: "Messages of the feed that could not be read or kept, by reason.",
 	}, []string{"reason"})
 	resyncs = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: handoff.MetricFeedResyncs,
-		Help: "Times that all of the feed was read again because the position was gone.",
+		Help: "Times that all of the feed was read again because the position was gone, or a full table had room again.",
 	})
 )
 
 // Register puts the metrics into the registry of this config.
 func Register(ctx caddy.Context) error {
-	for _, c := range []prometheus.Collector{heartbeats, connected, revocations, ignored, resyncs} {
+	for _, c := range []prometheus.Collector{heartbeats, connected, revocations, held, heldBytes, fullTables, ignored, resyncs} {
 		var already prometheus.AlreadyRegisteredError
 		if err := ctx.GetMetricsRegistry().Register(c); err != nil && !errors.As(err, &already) {
 			return err

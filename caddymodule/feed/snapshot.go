@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,10 +24,12 @@ const (
 	expireEvery = 5 * time.Minute
 )
 
-// kept is the snapshot: what was known at a position of a stream.
+// kept is the snapshot: what was known at a position of a stream. Without a
+// position everything has to be read.
 type kept struct {
 	Created  time.Time   `json:"created"`
 	Position uint64      `json:"position"`
+	Taken    time.Time   `json:"taken,omitzero"` // when the last message was
 	State    *feed.State `json:"state"`
 }
 
@@ -38,15 +41,25 @@ func (f *Follower) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	state := feed.State{MaxEntries: f.options.MaxRevocations}
-	found := kept{State: &state}
-	if err := json.Unmarshal(document, &found, json.RejectUnknownMembers(true)); err != nil {
+	found, err := parse(document, f.options.Limits)
+	if err != nil {
 		return fmt.Errorf("%s: %w", f.key(), err)
 	}
-	state.Expire(time.Now())
-	f.state, f.created, f.position = state, found.Created, found.Position
-	revocations.Set(float64(state.Len()))
+	found.State.Expire(time.Now())
+	f.state, f.created, f.position, f.taken = found.State, found.Created, found.Position, found.Taken
+	f.partial = found.Position == 0
+	f.measure()
 	return nil
+}
+
+// parse reads a snapshot.
+func parse(document []byte, limits feed.Limits) (kept, error) {
+	found := kept{State: feed.NewState(limits)}
+	err := json.Unmarshal(document, &found, json.RejectUnknownMembers(true))
+	if err == nil && found.State == nil { // "state": null
+		err = errors.New("it has no state")
+	}
+	return found, err
 }
 
 // keep keeps snapshots until ctx ends, and then a last one.
@@ -63,10 +76,7 @@ func (f *Follower) keep(ctx context.Context) {
 		}
 		if time.Since(expired) > expireEvery {
 			expired = time.Now()
-			f.mu.Lock()
-			f.state.Expire(expired)
-			revocations.Set(float64(f.state.Len()))
-			f.mu.Unlock()
+			f.expire(expired)
 		}
 		pause := time.NewTimer(max(keepPause, keepShare*f.save()))
 		select {
@@ -83,9 +93,13 @@ func (f *Follower) save() time.Duration {
 		return 0
 	}
 	began := time.Now()
-	f.mu.RLock()
-	document, err := json.Marshal(kept{f.created, f.position, &f.state})
-	f.mu.RUnlock()
+	f.writing.Lock() // nobody writes meanwhile, so that it can be read without mu
+	position := f.position
+	if f.partial {
+		position = 0
+	}
+	document, err := json.Marshal(kept{f.created, position, f.taken, f.state})
+	f.writing.Unlock()
 	if err == nil {
 		// Not the run's context: the last snapshot is kept after its end.
 		err = f.options.Storage.Store(context.Background(), f.key(), document)
@@ -94,4 +108,18 @@ func (f *Follower) save() time.Duration {
 		f.options.Log.Error("the snapshot of the feed was not kept", zap.Error(err))
 	}
 	return time.Since(began)
+}
+
+// expire forgets what has expired. Where that makes room for something that was
+// passed over, everything is read again.
+func (f *Follower) expire(now time.Time) {
+	f.writing.Lock()
+	f.mu.Lock()
+	f.state.Expire(now)
+	f.mu.Unlock()
+	f.measure()
+	if f.room() && f.anew != nil {
+		f.anew()
+	}
+	f.writing.Unlock()
 }

@@ -1,5 +1,6 @@
-// Package feed is what a region tells every POP: which sessions no longer hold,
-// and that it is there.
+// Package feed is what a region tells every POP, and the other regions: which
+// sessions no longer hold, where tenants are at home, what flags and experiments
+// say, small values, what caches must drop, and that the region is there.
 //
 // A message is a subject and a JSON document. The subject begins with the region
 // that publishes, so that the broker can hold each region to its own:
@@ -8,11 +9,17 @@
 //	eu.gatehouse.revoked.session.<id>       one session
 //	eu.gatehouse.revoked.user.<id>          all sessions of a user up to a time
 //	eu.gatehouse.revoked.tenant.<id>        all sessions of a tenant up to a time
+//	eu.gatehouse.tenant.<tenant>            where a tenant is at home
+//	eu.gatehouse.definition.<kind>.<name>   flags or experiments
+//	eu.gatehouse.kv.<bucket>.<id>           one value of a bucket
+//	eu.gatehouse.purge.<id>                 caches drop a group
+//	eu.regions.login.<hash>                 where a sign-in name is; for regions alone
 //
-// An id is made of the message's content (see [ID]): the same message twice is the
-// same subject. Messages may come twice and in any order: [State] is the same.
-// Further kinds get subjects of their own; [Parse] tells a kind that it does not
-// know from one that is malformed.
+// The id of a revocation is made of its whole content (see [ID]): the same message
+// twice is the same subject. Of the kinds below it a subject is one thing, whose
+// later message takes the place of the one before; which is later its content says
+// (an epoch, a sequence). Messages may come twice and in any order: [State] is the
+// same. [Parse] tells a kind that it does not know from one that is malformed.
 //
 // This package is pure: it opens no connection and asks no clock.
 package feed
@@ -33,8 +40,10 @@ import (
 
 // Bounds of a message.
 const (
-	// MaxBytes bounds its document.
+	// MaxBytes bounds its document, but for one of a kind with a bound of its own.
 	MaxBytes = 4 << 10
+	// MaxMessage bounds the document of any kind.
+	MaxMessage = MaxDefinition + MaxBytes
 	// MaxName bounds an issuer's name in bytes; a session's and a subject's id are
 	// bounded as in a session token.
 	MaxName = 255
@@ -42,11 +51,24 @@ const (
 	MaxLife = 400 * 24 * time.Hour
 )
 
-// prefix stands between the region and the kind.
-const prefix = ".gatehouse."
+// What stands between the region and the kind: everywhere, or among regions.
+const (
+	prefix        = ".gatehouse."
+	amongRegions  = ".regions."
+	loginKind     = "login."
+	heartbeatKind = "heartbeat"
+)
 
-// Subjects is the pattern of one region's subjects.
-func Subjects(region string) string { return region + prefix + ">" }
+// Subjects are the patterns of one region's subjects: what POPs read, and what
+// regions alone do. Region "*" is any.
+func Subjects(region string) []string {
+	return []string{region + prefix + ">", region + amongRegions + ">"}
+}
+
+// DirectorySubjects are the patterns of what regions read of each other.
+func DirectorySubjects() []string {
+	return []string{"*" + prefix + tenantKind + ">", "*" + amongRegions + ">"}
+}
 
 // Errors of [Parse].
 var (
@@ -56,7 +78,8 @@ var (
 	ErrMalformed = errors.New("malformed message")
 )
 
-// Message is a [Heartbeat] or a [Revocation].
+// Message is a [Heartbeat], [Revocation], [Tenant], [Definition], [KV], [Purge] or
+// [Login].
 type Message interface {
 	// kind is the subject's end.
 	kind() string
@@ -72,7 +95,7 @@ type Heartbeat struct {
 	At     time.Time `json:"at"`
 }
 
-func (Heartbeat) kind() string { return "heartbeat" }
+func (Heartbeat) kind() string { return heartbeatKind }
 
 func (h Heartbeat) check() error {
 	if h.At.Unix() <= 0 || h.Region == "" {
@@ -164,39 +187,108 @@ func Encode(region string, m Message) (subject string, document []byte, err erro
 	if err != nil {
 		return "", nil, fmt.Errorf("feed: %w", err)
 	}
-	return region + prefix + m.kind(), document, nil
+	if limit := maxBytes(m.kind()); len(document) > limit {
+		return "", nil, fmt.Errorf("feed: the message has %d bytes, at most %d are published", len(document), limit)
+	}
+	return subjectOf(region, m), document, nil
+}
+
+func subjectOf(region string, m Message) string {
+	if _, private := m.(Login); private {
+		return region + amongRegions + m.kind()
+	}
+	return region + prefix + m.kind()
+}
+
+// maxBytes bounds a document by its subject's end.
+func maxBytes(kind string) int {
+	switch {
+	case strings.HasPrefix(kind, definitionKind):
+		return MaxMessage
+	case strings.HasPrefix(kind, kvKind):
+		return 6*MaxValue + MaxBytes // JSON may write a byte as \u0000
+	}
+	return MaxBytes
+}
+
+// split cuts a subject into region and kind.
+func split(subject string) (region, kind string, private, ok bool) {
+	if region, kind, ok = strings.Cut(subject, prefix); !ok {
+		region, kind, ok = strings.Cut(subject, amongRegions)
+		private = true
+	}
+	return region, kind, private, ok && handoff.ValidRegion(region)
 }
 
 // Parse reads a message strictly: unknown, duplicate and misspelt members, bad
-// UTF-8, and an id that is not of the content are [ErrMalformed].
+// UTF-8, and a subject that is not of the content are [ErrMalformed].
 func Parse(subject string, document []byte) (region string, m Message, err error) {
-	region, kind, ok := strings.Cut(subject, prefix)
-	if !ok || !handoff.ValidRegion(region) {
+	region, kind, private, ok := split(subject)
+	if !ok {
 		return "", nil, fmt.Errorf("%w: subject %q", ErrMalformed, subject)
 	}
-	if len(document) > MaxBytes {
+	if len(document) > maxBytes(kind) {
 		return region, nil, fmt.Errorf("%w: %d bytes", ErrMalformed, len(document))
 	}
-	switch {
-	case kind == "heartbeat":
-		m, err = decode[Heartbeat](document)
-	case strings.HasPrefix(kind, "revoked."):
-		m, err = decode[Revocation](document)
-	default:
+	decode, known := decoderOf(kind)
+	if !known || private != strings.HasPrefix(kind, loginKind) {
 		return region, nil, fmt.Errorf("%w: %q", ErrUnknownKind, subject)
 	}
+	m, err = decode(document)
 	switch {
 	case err != nil:
 		return region, nil, fmt.Errorf("%w: %s: %w", ErrMalformed, subject, err)
-	case kind == "heartbeat" && m.(Heartbeat).Region != region:
+	case kind == heartbeatKind && m.(Heartbeat).Region != region:
 		return region, nil, fmt.Errorf("%w: %s is of another region", ErrMalformed, subject)
 	case m.kind() != kind:
 		return region, nil, fmt.Errorf("%w: %s holds %s", ErrMalformed, subject, m.kind())
+	case sequenceOf(m) == 0:
+		return region, nil, fmt.Errorf("%w: %s has no seq", ErrMalformed, subject)
 	}
 	return region, m, nil
 }
 
-func decode[T Message](document []byte) (Message, error) {
+// sequenceOf is what orders the messages of one subject; 1 where nothing needs to.
+func sequenceOf(m Message) int64 {
+	switch m := m.(type) {
+	case Tenant:
+		return m.Epoch
+	case Definition:
+		return int64(m.Sequence)
+	case KV:
+		return int64(m.Sequence)
+	case Purge:
+		return int64(m.Sequence)
+	case Login:
+		return int64(m.Sequence)
+	}
+	return 1
+}
+
+// decoderOf gives what reads a document, by its subject's end.
+func decoderOf(kind string) (decode func([]byte) (Message, error), known bool) {
+	if kind == heartbeatKind {
+		return decodeAs[Heartbeat], true
+	}
+	first, _, _ := strings.Cut(kind, ".")
+	switch first + "." {
+	case "revoked.":
+		return decodeAs[Revocation], true
+	case tenantKind:
+		return decodeAs[Tenant], true
+	case definitionKind:
+		return decodeAs[Definition], true
+	case kvKind:
+		return decodeAs[KV], true
+	case purgeKind:
+		return decodeAs[Purge], true
+	case loginKind:
+		return decodeAs[Login], true
+	}
+	return nil, false
+}
+
+func decodeAs[T Message](document []byte) (Message, error) {
 	var m T
 	if err := json.Unmarshal(document, &m, json.RejectUnknownMembers(true)); err != nil {
 		return nil, err

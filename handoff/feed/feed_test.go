@@ -36,7 +36,7 @@ func drawMessages(t *rapid.T) []feed.Message {
 }
 
 func apply(t interface{ Fatal(...any) }, messages []feed.Message) *feed.State {
-	s := new(feed.State)
+	s := feed.NewState(feed.Limits{})
 	for _, m := range messages {
 		if _, err := s.Apply("eu", m, now); err != nil {
 			t.Fatal(err)
@@ -108,10 +108,10 @@ func TestState_refusesWhatAnyMessageEnds(t *testing.T) {
 		if got := s.Revoked(&asked); got != want {
 			t.Fatalf("%+v revoked: %v, want %v", asked, got, want)
 		}
-		var kept feed.State
+		kept := feed.NewState(feed.Limits{})
 		text, err := json.Marshal(s)
 		if err == nil {
-			err = json.Unmarshal(text, &kept)
+			err = json.Unmarshal(text, kept)
 		}
 		if err != nil || kept.Revoked(&asked) != want || !kept.Heard("eu").Equal(s.Heard("eu")) {
 			t.Fatalf("the snapshot answers otherwise: %v\n%s", err, text)
@@ -121,7 +121,7 @@ func TestState_refusesWhatAnyMessageEnds(t *testing.T) {
 
 func TestState_whatExpiresIsForgotten(t *testing.T) {
 	t.Parallel()
-	var s feed.State
+	s := feed.NewState(feed.Limits{})
 	for _, r := range []feed.Revocation{
 		{Issuer: "i", Session: "s", At: 1, Expires: now.Unix() + 10},
 		{Issuer: "i", Subject: "u", At: 1, Expires: now.Unix() + 10},
@@ -143,7 +143,7 @@ func TestState_whatExpiresIsForgotten(t *testing.T) {
 
 func TestState_fullForgetsNothing(t *testing.T) {
 	t.Parallel()
-	s := feed.State{MaxEntries: 1}
+	s := feed.NewState(feed.Limits{Revocations: 1})
 	r := feed.Revocation{Issuer: "i", Session: "s", At: 1, Expires: now.Unix() + 10}
 	if changed, err := s.Apply("eu", r, now); err != nil || !changed {
 		t.Fatal(changed, err)
@@ -165,7 +165,7 @@ func TestState_fullForgetsNothing(t *testing.T) {
 // cut off.
 func TestState_aHeartbeatOfTheFutureIsOneOfNow(t *testing.T) {
 	t.Parallel()
-	var s feed.State
+	s := feed.NewState(feed.Limits{})
 	if _, err := s.Apply("eu", feed.Heartbeat{Region: "eu", At: now.Add(time.Hour)}, now); err != nil || !s.Heard("eu").Equal(now) {
 		t.Errorf("heard %s, %v; want %s", s.Heard("eu"), err, now)
 	}
@@ -200,7 +200,7 @@ func TestParse_refuses(t *testing.T) {
 		subject, document string
 		want              error
 	}{
-		"a later kind":                {"eu.gatehouse.moved.acme", `{}`, feed.ErrUnknownKind},
+		"a later kind":                {"eu.gatehouse.promoted.acme", `{}`, feed.ErrUnknownKind},
 		"another's subject":           {subject + "x", string(text), feed.ErrMalformed},
 		"no region":                   {".gatehouse.heartbeat", `{}`, feed.ErrMalformed},
 		"an unknown member":           {subject, `{"iss":"i","sid":"s","at":1,"exp":2,"x":1}`, feed.ErrMalformed},
@@ -237,7 +237,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func BenchmarkState(b *testing.B) {
-	var s feed.State
+	s := feed.NewState(feed.Limits{})
 	exp := time.Now().Add(time.Hour).Unix()
 	for i := range 100_000 {
 		id := "5f0b9a3e-0000-4000-8000-" + string(rune('a'+i%26)) + time.Unix(int64(i), 0).UTC().Format("150405")

@@ -2,18 +2,43 @@ package feed
 
 import (
 	"errors"
-	"fmt"
 	"time"
-
-	"github.com/go-json-experiment/json"
 )
 
-// DefaultMaxEntries bounds a [State]: some 200 MB of revocations.
-const DefaultMaxEntries = 1 << 20
+// Limits bound a [State]. A zero value is the default.
+type Limits struct {
+	// Revocations: 1,048,576, some 200 MB. Full, see [ErrFull].
+	Revocations int
+	// Tenants: 262,144.
+	Tenants int
+	// Values and ValueBytes bound all buckets: 65,536 values, and 32 MiB of them
+	// with their names.
+	Values, ValueBytes int
+	// Definitions and DefinitionBytes: 64 sets, 4 MiB.
+	Definitions, DefinitionBytes int
+	// Purges: 65,536. More of them purge more: see [State.Purged].
+	Purges int
+}
+
+func (l Limits) withDefaults() Limits {
+	for of, preset := range map[*int]int{
+		&l.Revocations: 1 << 20, &l.Tenants: 1 << 18, &l.Values: 1 << 16, &l.ValueBytes: 32 << 20,
+		&l.Definitions: 64, &l.DefinitionBytes: 4 << 20, &l.Purges: 1 << 16,
+	} {
+		if *of == 0 {
+			*of = preset
+		}
+	}
+	return l
+}
 
 // ErrFull says that a state holds as many revocations as it may. It must not
 // forget one to take another: whoever applies messages stops, and says so.
 var ErrFull = errors.New("the table of revocations is full")
+
+// ErrNoRoom says that a message was passed over because its table is full. The
+// state remembers that it is not complete: see [State.Incomplete].
+var ErrNoRoom = errors.New("there is no room for it")
 
 // name is (iss, sid) or (iss, sub).
 type name struct{ issuer, id string }
@@ -29,22 +54,53 @@ type Session struct {
 // State is what all messages so far come to. Every rule takes the larger of two,
 // so that order and repetition do not matter:
 //
-//	session   revoked, until the latest exp
-//	user      the latest at, and the latest with another exempted session
-//	tenant    the latest at
-//	region    the latest heartbeat
+//	session     revoked, until the latest exp
+//	user        the latest at, and the latest with another exempted session
+//	tenant      the latest at
+//	region      the latest heartbeat
+//	tenant's home, definition, value, purge
+//	            the largest epoch or sequence; of two alike the larger text
 //
-// The zero value is ready. It is not safe for concurrent use, but any number may
+// Make it with [NewState]. It is not safe for concurrent use, but any number may
 // read while nobody writes.
 type State struct {
-	// MaxEntries bounds the revocations. Default: [DefaultMaxEntries].
-	MaxEntries int
+	// Changed hears of each definition, gone or not, and each purge that is news.
+	// Default: nobody does.
+	Changed func(Message)
 
+	limits   Limits
 	sessions map[name]int64 // when it is forgotten
 	users    map[name]user
 	tenants  map[string]mark
 	regions  map[string]time.Time
+
+	homes       *table[string, home]
+	definitions *table[definitionKey, string]
+	values      *table[valueKey, string]
+	purges      *table[purgeKey, string]
+	floor       Sequence // everything stored before was purged
+
+	reading uint32            // counts readings of the whole stream
+	swept   map[string]uint32 // by region: the reading that its entries were held against
 }
+
+// NewState makes an empty state.
+func NewState(limits Limits) *State {
+	l := limits.withDefaults()
+	return &State{
+		limits:   l,
+		sessions: map[name]int64{}, users: map[name]user{}, tenants: map[string]mark{}, regions: map[string]time.Time{},
+		homes:       newTable(l.Tenants, 0, func(tenant string, h home) int { return len(tenant) + len(h.region) }, func(a, b home) bool { return a.text() > b.text() }),
+		definitions: newTable(l.Definitions, l.DefinitionBytes, func(k definitionKey, body string) int { return len(k.name) + len(body) }, largerText),
+		values: newTable(l.Values, l.ValueBytes, func(k valueKey, value string) int {
+			return len(k.bucket) + len(k.tenant) + len(k.key) + len(value)
+		}, largerText),
+		purges: newTable(l.Purges, 0, func(purgeKey, string) int { return 0 }, largerText),
+		swept:  map[string]uint32{},
+	}
+}
+
+func largerText(a, b string) bool { return a > b }
 
 // mark ends sessions up to at, and is forgotten at expires.
 type mark struct{ at, expires int64 }
@@ -91,24 +147,32 @@ func (u *user) merge(c cut) {
 
 // Apply takes a message of region into account. now bounds what a region's clock
 // can say: a heartbeat from the future counts as one of now. changed reports
-// whether a revocation was news. The error is [ErrFull]; nothing changed then.
+// whether it was news, which a heartbeat never is. The error is [ErrFull], and
+// nothing changed then, or [ErrNoRoom], and only that message was passed over.
 func (s *State) Apply(region string, m Message, now time.Time) (changed bool, err error) {
 	switch m := m.(type) {
 	case Heartbeat:
 		s.hear(region, m.At, now)
+		s.sweep(region)
 		return false, nil
 	case Revocation:
 		return s.revoke(m, now.Unix())
+	case Login: // a region's directory keeps these
+		return false, nil
 	}
-	return false, fmt.Errorf("%w: %T", ErrUnknownKind, m)
+	changed, err = s.place(region, m, now.Unix())
+	if changed && s.Changed != nil {
+		switch m.(type) {
+		case Definition, Purge:
+			s.Changed(m)
+		}
+	}
+	return changed, err
 }
 
 func (s *State) hear(region string, at, now time.Time) {
 	if at.After(now) {
 		at = now
-	}
-	if s.regions == nil {
-		s.regions = map[string]time.Time{}
 	}
 	if at.After(s.regions[region]) {
 		s.regions[region] = at
@@ -118,9 +182,6 @@ func (s *State) hear(region string, at, now time.Time) {
 func (s *State) revoke(r Revocation, now int64) (changed bool, err error) {
 	if r.Expires <= now {
 		return false, nil
-	}
-	if s.sessions == nil {
-		s.sessions, s.users, s.tenants = map[name]int64{}, map[name]user{}, map[string]mark{}
 	}
 	switch {
 	case r.Session != "":
@@ -138,11 +199,7 @@ func (s *State) revoke(r Revocation, now int64) (changed bool, err error) {
 // put merges into one entry of a table.
 func put[K, V comparable](s *State, table map[K]V, key K, merge func(V) V) (changed bool, err error) {
 	had, found := table[key]
-	limit := s.MaxEntries
-	if limit == 0 {
-		limit = DefaultMaxEntries
-	}
-	if !found && s.Len() >= limit {
+	if !found && s.Len() >= s.limits.Revocations {
 		return false, ErrFull
 	}
 	merged := merge(had)
@@ -150,7 +207,7 @@ func put[K, V comparable](s *State, table map[K]V, key K, merge func(V) V) (chan
 	return merged != had, nil
 }
 
-// Len is the number of entries.
+// Len is the number of revocations.
 func (s *State) Len() int { return len(s.sessions) + len(s.users) + len(s.tenants) }
 
 // Revoked reports whether the session was ended. It allocates nothing.
@@ -197,46 +254,8 @@ func (s *State) Expire(now time.Time) {
 			delete(s.tenants, key)
 		}
 	}
-}
-
-// snapshot is the state as it is kept.
-type snapshot struct {
-	Revocations []Revocation         `json:"revocations"`
-	Heard       map[string]time.Time `json:"heard"`
-}
-
-// MarshalJSON writes the state as the fewest messages that come to it.
-func (s *State) MarshalJSON() ([]byte, error) {
-	kept := snapshot{Revocations: make([]Revocation, 0, s.Len()), Heard: s.regions}
-	for key, expires := range s.sessions {
-		kept.Revocations = append(kept.Revocations, Revocation{Issuer: key.issuer, Session: key.id, At: 1, Expires: expires})
-	}
-	for key, u := range s.users {
-		for _, c := range u.cuts {
-			if c.at != 0 {
-				kept.Revocations = append(kept.Revocations, Revocation{Issuer: key.issuer, Subject: key.id, At: c.at, Except: c.except, Expires: u.expires})
-			}
-		}
-	}
-	for tenant, m := range s.tenants {
-		kept.Revocations = append(kept.Revocations, Revocation{Tenant: tenant, At: m.at, Expires: m.expires})
-	}
-	return json.Marshal(kept)
-}
-
-// UnmarshalJSON adds what was kept to the state.
-func (s *State) UnmarshalJSON(document []byte) error {
-	var kept snapshot
-	if err := json.Unmarshal(document, &kept, json.RejectUnknownMembers(true)); err != nil {
-		return err
-	}
-	for _, r := range kept.Revocations {
-		if _, err := s.revoke(r, 0); err != nil {
-			return err
-		}
-	}
-	for region, at := range kept.Heard {
-		s.hear(region, at, at)
-	}
-	return nil
+	s.homes.expire(at)
+	s.definitions.expire(at)
+	s.values.expire(at)
+	s.purges.expire(at)
 }

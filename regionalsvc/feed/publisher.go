@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -171,7 +173,9 @@ func (p *Publisher) recognize(ctx context.Context) error {
 	err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, rememberStream, created)
 		if err == nil && tag.RowsAffected() > 0 {
-			_, err = tx.Exec(ctx, publishAgain)
+			if _, err = tx.Exec(ctx, publishAgain); err == nil {
+				_, err = tx.Exec(ctx, publishStatesAgain)
+			}
 		}
 		return err
 	})
@@ -182,11 +186,13 @@ func (p *Publisher) recognize(ctx context.Context) error {
 	return nil
 }
 
-// message is a row of the outbox.
+// message is a row of the outbox, or a state with its sequence.
 type message struct {
-	id                int64
+	id                int64 // 0: a state
 	subject, document string
-	expires           time.Time
+	expires           time.Time // zero: never
+	seq               int64
+	stored            uint64
 }
 
 func (p *Publisher) due(ctx context.Context) (due []message, at time.Time, err error) {
@@ -196,15 +202,29 @@ func (p *Publisher) due(ctx context.Context) (due []message, at time.Time, err e
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var id *int64
-		var subject, document *string
-		var expires *time.Time
-		if err := rows.Scan(&at, &id, &subject, &document, &expires); err != nil {
+		var row struct {
+			id, seq, stored   *int64
+			subject, document *string
+			expires           pgtype.Timestamptz
+			sequenced         *bool
+		}
+		if err := rows.Scan(&at, &row.id, &row.subject, &row.document, &row.expires, &row.sequenced, &row.seq, &row.stored); err != nil {
 			return nil, at, fmt.Errorf("read outbox: %w", err)
 		}
-		if id != nil {
-			due = append(due, message{*id, *subject, *document, *expires})
+		if row.subject == nil {
+			continue
 		}
+		m := message{subject: *row.subject, document: *row.document, seq: *row.seq, stored: uint64(*row.stored)}
+		if row.id != nil {
+			m.id = *row.id
+		}
+		if row.expires.InfinityModifier == pgtype.Finite {
+			m.expires = row.expires.Time
+		}
+		if *row.sequenced {
+			m.document = string(feed.Stamp([]byte(m.document), feed.Sequence(m.seq)))
+		}
+		due = append(due, m)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, at, fmt.Errorf("read outbox: %w", err)
@@ -212,39 +232,114 @@ func (p *Publisher) due(ctx context.Context) (due []message, at time.Time, err e
 	return due, at, nil
 }
 
+// options are how the broker is to take m.
+//
+// Two processes may send the same message: its id suppresses the second within the
+// broker's window, and beyond it a POP that reads it twice is none the wiser. A
+// state is taken only in the place of the one that was stored before it: a process
+// that was held up cannot put an older one over a newer, which a POP that begins
+// to read then would never know of.
+func (m message) options() []jetstream.PublishOpt {
+	options := []jetstream.PublishOpt{jetstream.WithExpectStream(link.Stream)}
+	if !m.expires.IsZero() {
+		options = append(options, jetstream.WithMsgTTL(max(time.Until(m.expires).Truncate(time.Second), time.Second)))
+	}
+	if m.id != 0 {
+		return append(options, jetstream.WithMsgID(m.subject))
+	}
+	return append(options, jetstream.WithMsgID(m.subject+"/"+strconv.FormatInt(m.seq, 10)), jetstream.WithExpectLastSequencePerSubject(m.stored))
+}
+
 // publish sends messages, waits until the broker has stored each, and marks those.
-// Two processes may send the same one: its id suppresses the second within the
-// broker's window, and beyond it a POP that reads it twice is none the wiser.
 func (p *Publisher) publish(ctx context.Context, due []message) error {
 	acks := make([]jetstream.PubAckFuture, len(due))
 	for i, m := range due {
-		life := max(time.Until(m.expires).Truncate(time.Second), time.Second)
 		var err error
-		acks[i], err = p.js.PublishMsgAsync(&nats.Msg{Subject: m.subject, Data: []byte(m.document)},
-			jetstream.WithMsgID(m.subject), jetstream.WithExpectStream(link.Stream), jetstream.WithMsgTTL(life))
+		acks[i], err = p.js.PublishMsgAsync(&nats.Msg{Subject: m.subject, Data: []byte(m.document)}, m.options()...)
 		if err != nil {
 			return fmt.Errorf("publish %s: %w", m.subject, err)
 		}
 	}
-	var stored []int64
+	var done stored
 	var failed error
 	for i, ack := range acks {
 		select {
-		case <-ack.Ok():
-			stored = append(stored, due[i].id)
+		case where := <-ack.Ok():
+			done.add(due[i], where.Sequence)
 		case err := <-ack.Err():
-			failed = fmt.Errorf("publish %s: %w", due[i].subject, err)
+			if wrongPlace(err) {
+				err = p.relocate(ctx, due[i])
+			}
+			if err != nil {
+				failed = fmt.Errorf("publish %s: %w", due[i].subject, err)
+			}
 		case <-ctx.Done():
 			failed = fmt.Errorf("publish %s: %w", due[i].subject, ctx.Err())
 		}
 	}
-	if len(stored) > 0 {
-		if _, err := p.pool.Exec(ctx, markPublished, stored); err != nil {
-			return fmt.Errorf("mark as published: %w", err)
-		}
-		p.published.Add(float64(len(stored)))
+	if err := p.mark(ctx, done); err != nil {
+		return fmt.Errorf("mark as published: %w", err)
 	}
 	return failed
+}
+
+// stored are the messages that the broker has.
+type stored struct {
+	ids         []int64
+	subjects    []string
+	seqs, where []int64
+}
+
+func (s *stored) add(m message, where uint64) {
+	if m.id != 0 {
+		s.ids = append(s.ids, m.id)
+		return
+	}
+	s.subjects, s.seqs, s.where = append(s.subjects, m.subject), append(s.seqs, m.seq), append(s.where, int64(where))
+}
+
+func (p *Publisher) mark(ctx context.Context, s stored) error {
+	if len(s.ids) > 0 {
+		if _, err := p.pool.Exec(ctx, markPublished, s.ids); err != nil {
+			return err
+		}
+	}
+	if len(s.subjects) > 0 {
+		if _, err := p.pool.Exec(ctx, markState, s.subjects, s.seqs, s.where); err != nil {
+			return err
+		}
+	}
+	p.published.Add(float64(len(s.ids) + len(s.subjects)))
+	return nil
+}
+
+// wrongPlace reports whether another message is the last of the subject than was
+// said. A broker of several servers says it without the number.
+func wrongPlace(err error) bool {
+	var refused *jetstream.APIError
+	return errors.As(err, &refused) &&
+		(refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant)
+}
+
+// relocate finds the last message of a state's subject, so that the next look puts
+// the state in its place: another process of the region has published it, or its
+// acknowledgement was lost, or somebody displaced it.
+func (p *Publisher) relocate(ctx context.Context, m message) error {
+	stream, err := p.js.Stream(ctx, link.Stream)
+	if err != nil {
+		return err
+	}
+	last, err := stream.GetLastMsgForSubject(ctx, m.subject)
+	where := uint64(0)
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound): // expired
+	case err != nil:
+		return err
+	default:
+		where = last.Sequence
+	}
+	_, err = p.pool.Exec(ctx, rememberStored, m.subject, int64(where))
+	return err
 }
 
 func (p *Publisher) heartbeat(ctx context.Context, at time.Time) error {
@@ -262,7 +357,9 @@ func (p *Publisher) heartbeat(ctx context.Context, at time.Time) error {
 func (p *Publisher) sweep(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, passTimeout)
 	defer cancel()
-	if _, err := p.pool.Exec(ctx, deleteExpired); err != nil && ctx.Err() == nil {
-		p.log.Warn("expired messages stay in the outbox for now", zap.Error(err))
+	for _, statement := range []string{deleteExpired, deleteExpiredStates} {
+		if _, err := p.pool.Exec(ctx, statement); err != nil && ctx.Err() == nil {
+			p.log.Warn("expired messages stay in the outbox for now", zap.Error(err))
+		}
 	}
 }

@@ -126,18 +126,18 @@ func readCredentials(path string) (nats.Option, error) {
 }
 
 // StreamConfig is the stream of the feed of these regions. A subject holds one message, the last:
-// a heartbeat takes the place of the one before, and whatever has an id of its
-// own stays until its own expiry. So the stream is its own snapshot. A full one
-// refuses what is new and forgets nothing.
+// a heartbeat, a value or a tenant's home takes the place of the one before, and
+// whatever has an id of its own stays until its own expiry. So the stream is its
+// own snapshot. A full one refuses what is new and forgets nothing.
 func StreamConfig(regions ...string) jetstream.StreamConfig {
 	var subjects []string
 	for _, region := range regions {
-		subjects = append(subjects, feed.Subjects(region))
+		subjects = append(subjects, feed.Subjects(region)...)
 	}
 	return jetstream.StreamConfig{
 		Name: Stream, Description: "what Gatehouse's regions tell its POPs",
 		Subjects: subjects, Storage: jetstream.FileStorage,
-		MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, MaxBytes: 1 << 30, MaxMsgSize: feed.MaxBytes + 1024,
+		MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, MaxBytes: 1 << 30, MaxMsgSize: feed.MaxMessage + 1024,
 		Duplicates: 2 * time.Minute, AllowMsgTTL: true, DenyDelete: true,
 	}
 }
@@ -159,26 +159,37 @@ func MakeStream(ctx context.Context, conn *nats.Conn, regions ...string) error {
 // subscribe to.
 type Permissions struct{ Publish, Subscribe []string }
 
-// Region is what a region may: publish below its own name, and ask how the stream
-// stands.
+// Region is what a region may: publish below its own name, see the last of what it
+// has published, and read the stream, for the directory.
 func Region(region string) (inbox string, p Permissions) {
 	inbox = "_INBOX.region." + region
 	return inbox, Permissions{
-		Publish:   []string{feed.Subjects(region), "$JS.API.STREAM.INFO." + Stream},
+		Publish: append(feed.Subjects(region),
+			"$JS.API.STREAM.INFO."+Stream,
+			"$JS.API.STREAM.MSG.GET."+Stream,
+			"$JS.API.CONSUMER.CREATE."+Stream+".>",
+			"$JS.API.CONSUMER.DELETE."+Stream+".>",
+			"$JS.API.CONSUMER.MSG.NEXT."+Stream+".>",
+		),
 		Subscribe: []string{inbox + ".>"},
 	}
 }
 
-// POP is what a POP may: read the stream. It can publish nothing that is kept.
+// POP is what a POP may: read of the stream what is for POPs. It can publish
+// nothing that is kept, and does not see where sign-in names are.
 func POP(pop string) (inbox string, p Permissions) {
 	inbox = "_INBOX.pop." + pop
 	return inbox, Permissions{
 		Publish: []string{
 			"$JS.API.STREAM.INFO." + Stream,
-			"$JS.API.CONSUMER.CREATE." + Stream + ".>",
+			"$JS.API.CONSUMER.CREATE." + Stream + ".*." + POPSubjects,
 			"$JS.API.CONSUMER.DELETE." + Stream + ".>",
 			"$JS.API.CONSUMER.MSG.NEXT." + Stream + ".>",
 		},
 		Subscribe: []string{inbox + ".>"},
 	}
 }
+
+// POPSubjects is the pattern of what a POP reads, and the only one it may ask
+// for.
+var POPSubjects = feed.Subjects("*")[0]
