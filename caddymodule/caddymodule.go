@@ -75,5 +75,6 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("edge_region", region.Parse)
 	httpcaddyfile.RegisterDirectiveOrder("edge_region", httpcaddyfile.After, "try_files")
 
-	command.Register(signedurl.Command)
+	caddy.RegisterModule(new(command.Admin))
+	command.Register(signedurl.Command, command.Regions)
 }

@@ -40,6 +40,14 @@ const JWKSPath = "/.well-known/edge-jwks.json"
 // signs: the only path that a region answers without an assertion.
 const SessionJWKSPath = "/.well-known/jwks.json"
 
+// ReadyPath is where a POP asks a region whether requests should be sent there. It
+// is asked with an assertion, as everything else: any 2xx says yes, all else no.
+const ReadyPath = "/.well-known/edge-ready"
+
+// Draining begins the text of a region's 503 at [ReadyPath] that says: I still
+// answer, and am about to stop.
+const Draining = "draining"
+
 // protected holds the names that only the edge may set, in lower case.
 var protected = [...]string{"x-request-id", "x-tenant-id", "x-home-region", "traceparent", "tracestate", "baggage"}
 

@@ -40,6 +40,9 @@ const (
 	FieldLink          = "signed_link"
 	FieldLinkKey       = "signed_link_key"
 	FieldCountry       = "country"
+	FieldUpstream      = "upstream"
+	FieldState         = "state"
+	FieldStateBefore   = "state_before"
 )
 
 // Names of spans: boring, stable, dotted.
@@ -104,4 +107,13 @@ const (
 	MetricFeedFull      = MetricsEdge + "feed_full"
 	MetricFeedIgnored   = MetricsEdge + "feed_ignored_total"
 	MetricFeedResyncs   = MetricsEdge + "feed_resyncs_total"
+)
+
+// Names of the metrics of the regions' upstreams.
+const (
+	MetricRegionAvailable  = MetricsEdge + "region_available"
+	MetricUpstreamState    = MetricsEdge + "upstream_state"
+	MetricUpstreamChecks   = MetricsEdge + "upstream_checks_total"
+	MetricUpstreamFailures = MetricsEdge + "upstream_failures_total"
+	MetricUpstreamChanges  = MetricsEdge + "upstream_changes_total"
 )

@@ -3,6 +3,7 @@
 package edge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -62,6 +63,13 @@ type App struct {
 	// session is then good until it expires.
 	Feed *Feed `json:"feed,omitempty"`
 
+	// Health has the regions' upstreams checked. Default: they are not.
+	Health *Health `json:"health,omitempty"`
+
+	// Breaker leaves upstreams alone to which requests fail. Default: as
+	// [Breaker] says.
+	Breaker *Breaker `json:"breaker,omitempty"`
+
 	ctx    caddy.Context
 	logger *zap.Logger
 	shared sharing
@@ -74,6 +82,11 @@ type App struct {
 	events  *caddyevents.App  // nil: nobody hears
 
 	cookieSecrets [][]byte
+
+	send       Send // nil: nothing sends requests to regions
+	stopChecks context.CancelFunc
+	checking   sync.WaitGroup
+	herald     herald
 }
 
 // Region is a place where the regional service runs beside its database.
@@ -91,6 +104,14 @@ type Region struct {
 	// Countries are those whose visitors belong here while nothing better is
 	// known: ISO 3166-1 alpha-2 codes in upper case. Default: none.
 	Countries []string `json:"countries,omitempty"`
+
+	// Health and Breaker are this region's. What they leave out is the app's.
+	Health  *Health  `json:"health,omitempty"`
+	Breaker *Breaker `json:"breaker,omitempty"`
+
+	checks *Health // merged; nil: none
+	reach  []*Upstream
+	out    *outage
 }
 
 // CaddyModule returns the module's information.
@@ -119,6 +140,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		}
 	}
 	if err := a.provisionKeys(ctx); err != nil {
+		return fmt.Errorf("edge: %w", err)
+	}
+	if err := a.provisionHealth(); err != nil {
 		return fmt.Errorf("edge: %w", err)
 	}
 	if err := feed.Register(ctx); err != nil {
@@ -160,6 +184,9 @@ func (a *App) check() error {
 			return fmt.Errorf("feed: %w", err)
 		}
 	}
+	if err := a.checkHealth(); err != nil {
+		return err
+	}
 	return a.checkIssuers()
 }
 
@@ -193,6 +220,9 @@ func (r *Region) check(before []*Region) error {
 		if address, err := caddy.ParseNetworkAddress(u); err != nil || address.PortRangeSize() > 1 || !address.IsUnixNetwork() && address.StartPort == 0 {
 			return fmt.Errorf("region %s: upstream %q is not host:port or unix//path", r.Name, u)
 		}
+	}
+	if err := errors.Join(r.Health.check(), r.Breaker.check()); err != nil {
+		return fmt.Errorf("region %s: %w", r.Name, err)
 	}
 	for _, other := range before {
 		switch {
@@ -238,6 +268,7 @@ func (a *App) Start() error {
 	if a.Feed != nil {
 		a.Feed.wait()
 	}
+	a.startChecks()
 	a.logger.Info("point of presence ready",
 		zap.String(handoff.FieldPOP, a.POP),
 		zap.Int("regions", len(a.Regions)), zap.Int("issuers", len(a.Issuers)))
@@ -274,11 +305,16 @@ func (a *App) loaded() error {
 // It is for Provision alone.
 func (a *App) OnStart(f func() error) { a.starts = append(a.starts, f) }
 
-// Stop has nothing to do: what outlives the configuration is released in Cleanup.
-func (a *App) Stop() error { return nil }
+// Stop ends the checks of upstreams. What outlives the configuration is released in
+// Cleanup.
+func (a *App) Stop() error {
+	a.endChecks()
+	return nil
+}
 
 // Cleanup releases what the configuration shared with its predecessor.
 func (a *App) Cleanup() error {
+	a.endChecks() // an app that was started by nobody is stopped by nobody
 	for _, i := range a.Issuers {
 		if i != nil && i.remote != nil {
 			i.remote.detach(a)

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -33,6 +34,24 @@ func ParseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //			upstreams <address...>
 //			public_name <name>
 //			countries <code...>
+//			health …
+//			breaker …
+//		}
+//		health off|{
+//			uri <uri>
+//			port <port>
+//			interval <duration>
+//			timeout <duration>
+//			fails <n>
+//			passes <n>
+//		}
+//		breaker off|{
+//			failures <n>
+//			ratio <share>
+//			window <duration>
+//			open <duration>
+//			max_open <duration>
+//			trials <n>
 //		}
 //		assertion {
 //			key_file <path...>
@@ -99,8 +118,12 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = One(d, &a.CookieSecretEnv)
 		case "feed":
 			err = a.unmarshalFeed(d)
+		case "health":
+			err = unmarshalHealth(d, &a.Health)
+		case "breaker":
+			err = unmarshalBreaker(d, &a.Breaker)
 		default:
-			err = Unknown(d, "edge", "pop", "default_region", "region", "assertion", "issuer", "session_cookie", "cookie_secret_file", "cookie_secret_env", "feed")
+			err = Unknown(d, "edge", "pop", "default_region", "region", "assertion", "issuer", "session_cookie", "cookie_secret_file", "cookie_secret_env", "feed", "health", "breaker")
 		}
 		if err != nil {
 			return err
@@ -127,8 +150,12 @@ func (a *App) unmarshalRegion(d *caddyfile.Dispenser) error {
 			err = One(d, &r.PublicName)
 		case "countries":
 			err = Many(d, &r.Countries)
+		case "health":
+			err = unmarshalHealth(d, &r.Health)
+		case "breaker":
+			err = unmarshalBreaker(d, &r.Breaker)
 		default:
-			err = Unknown(d, "region", "upstreams", "public_name", "countries")
+			err = Unknown(d, "region", "upstreams", "public_name", "countries", "health", "breaker")
 		}
 		if err != nil {
 			return err
@@ -142,6 +169,137 @@ func (a *App) unmarshalRegion(d *caddyfile.Dispenser) error {
 	}
 	a.Regions = append(a.Regions, r)
 	return nil
+}
+
+// unmarshalHealth reads health, which may be bare: checks with the defaults.
+func unmarshalHealth(d *caddyfile.Dispenser, into **Health) error {
+	if *into != nil {
+		return d.Err("health stands twice")
+	}
+	h := new(Health)
+	*into = h
+	var err error
+	if h.Off, err = isOff(d, "health"); err != nil {
+		return err
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		switch d.Val() {
+		case "uri":
+			err = One(d, &h.URI)
+		case "port":
+			err = count(d, &h.Port)
+		case "interval":
+			err = once(d, &h.Interval)
+		case "timeout":
+			err = once(d, &h.Timeout)
+		case "fails":
+			err = count(d, &h.Fails)
+		case "passes":
+			err = count(d, &h.Passes)
+		default:
+			err = Unknown(d, "health", "uri", "port", "interval", "timeout", "fails", "passes")
+		}
+		if err == nil {
+			err = at(d, h.check())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func unmarshalBreaker(d *caddyfile.Dispenser, into **Breaker) error {
+	if *into != nil {
+		return d.Err("breaker stands twice")
+	}
+	b := new(Breaker)
+	*into = b
+	var err error
+	if b.Off, err = isOff(d, "breaker"); err != nil {
+		return err
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		switch d.Val() {
+		case "failures":
+			err = count(d, &b.Failures)
+		case "ratio":
+			err = b.unmarshalRatio(d)
+		case "window":
+			err = once(d, &b.Window)
+		case "open":
+			err = once(d, &b.Open)
+		case "max_open":
+			err = once(d, &b.MaxOpen)
+		case "trials":
+			err = count(d, &b.Trials)
+		default:
+			err = Unknown(d, "breaker", "failures", "ratio", "window", "open", "max_open", "trials")
+		}
+		if err == nil {
+			err = at(d, b.check())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Breaker) unmarshalRatio(d *caddyfile.Dispenser) error {
+	if b.Ratio != 0 {
+		return d.Err("ratio stands twice")
+	}
+	var text string
+	if err := One(d, &text); err != nil {
+		return err
+	}
+	var err error
+	if b.Ratio, err = Share(text); err == nil && b.Ratio == 0 {
+		err = errors.New("a breaker that opens at no failure never closes: 1% or more")
+	}
+	if err != nil {
+		return d.Errf("ratio: %w", err)
+	}
+	return nil
+}
+
+// isOff reads what may stand between the option and its block.
+func isOff(d *caddyfile.Dispenser, option string) (bool, error) {
+	args := d.RemainingArgs()
+	switch {
+	case len(args) == 0:
+		return false, nil
+	case len(args) == 1 && args[0] == "off":
+		return true, nil
+	}
+	return false, d.Errf("%s takes off or a block, got %q", option, strings.Join(args, " "))
+}
+
+// count reads a number from 1.
+func count(d *caddyfile.Dispenser, into *int) error {
+	option := d.Val()
+	if *into != 0 {
+		return d.Errf("%s stands twice", option)
+	}
+	var text string
+	if err := One(d, &text); err != nil {
+		return err
+	}
+	value, err := strconv.Atoi(text)
+	if err != nil || value < 1 {
+		return d.Errf("%s: %q is not a number from 1", option, text)
+	}
+	*into = value
+	return nil
+}
+
+// once reads a duration that may not stand twice.
+func once(d *caddyfile.Dispenser, into *caddy.Duration) error {
+	if *into != 0 {
+		return d.Errf("%s stands twice", d.Val())
+	}
+	return Duration(d, into)
 }
 
 // at says where err is in the file; nil stays nil.

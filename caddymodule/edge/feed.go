@@ -159,7 +159,7 @@ func (a *App) unmarshalFeed(d *caddyfile.Dispenser) error {
 		case "ca":
 			err = One(d, &a.Feed.CA)
 		case "max_stale":
-			err = staleness(d, &a.Feed.MaxStale)
+			err = once(d, &a.Feed.MaxStale)
 		case "max_stale_reads":
 			err = staleReads(d, &a.Feed.MaxStaleReads)
 		default:
@@ -175,13 +175,6 @@ func (a *App) unmarshalFeed(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func staleness(d *caddyfile.Dispenser, into *caddy.Duration) error {
-	if *into != 0 {
-		return d.Errf("%s stands twice", d.Val())
-	}
-	return Duration(d, into)
-}
-
 // staleReads reads a duration, or "unlimited".
 func staleReads(d *caddyfile.Dispenser, into *caddy.Duration) error {
 	ahead := *d
@@ -193,5 +186,5 @@ func staleReads(d *caddyfile.Dispenser, into *caddy.Duration) error {
 		}
 		return nil
 	}
-	return staleness(d, into)
+	return once(d, into)
 }

@@ -40,11 +40,11 @@ const (
 // POP for that long at most, and a request never.
 const storageTimeout = 3 * time.Second
 
-// health is how an issuer's key set stands.
-type health int
+// keysHealth is how an issuer's key set stands.
+type keysHealth int
 
 const (
-	healthy health = iota
+	healthy keysHealth = iota
 	stale
 	unavailable
 )
@@ -59,7 +59,7 @@ type source struct {
 	mu       sync.Mutex
 	users    []*App // the newest last
 	restored bool   // the storage was asked
-	health   health
+	health   keysHealth
 }
 
 func newSource(i *Issuer) *source {
@@ -143,7 +143,7 @@ func (s *source) heard(f jwks.Fetch) {
 	}
 }
 
-func healthOf(f jwks.Fetch) health {
+func healthOf(f jwks.Fetch) keysHealth {
 	switch {
 	case f.Err == nil:
 		return healthy
@@ -154,7 +154,7 @@ func healthOf(f jwks.Fetch) health {
 }
 
 // tell says that the health is another now.
-func (s *source) tell(a *App, now health, f jwks.Fetch) {
+func (s *source) tell(a *App, now keysHealth, f jwks.Fetch) {
 	switch now {
 	case healthy:
 		a.logger.Info("the issuer's keys can be fetched again", s.fields()...)

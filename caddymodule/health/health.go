@@ -4,6 +4,8 @@
 package health
 
 import (
+	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,12 +91,22 @@ const (
 	Down
 )
 
-func (s State) String() string {
-	return [...]string{"up", "draining", "half-open", "open", "down"}[s]
-}
+var states = [...]string{"up", "draining", "half-open", "open", "down"}
+
+func (s State) String() string { return states[s] }
 
 // MarshalText writes the state's name.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads it.
+func (s *State) UnmarshalText(text []byte) error {
+	i := slices.Index(states[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("%q is no state of an upstream", text)
+	}
+	*s = State(i)
+	return nil
+}
 
 // Change is a transition. Where From equals To there was none.
 type Change struct{ From, To State }
@@ -402,6 +414,16 @@ func (u *Upstream) Steady() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.fails == 0
+}
+
+// State is the upstream's.
+func (u *Upstream) State() State {
+	if u.plain.Load() {
+		return Up
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.state()
 }
 
 // View is an upstream's health for people.

@@ -49,6 +49,12 @@ func newBench(t testing.TB, rewrite string) *bench {
 		},
 		Assertion: &edge.Assertion{KeyFiles: []string{file}},
 	}
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	t.Cleanup(cancel)
+	if err := app.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = app.Cleanup() })
 	l, err := newLearnt()
 	if err != nil {
 		t.Fatal(err)

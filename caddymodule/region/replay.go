@@ -120,6 +120,9 @@ func (t *Transport) replay(x *exchange, req *http.Request, home string) (*http.R
 // dialInfoCtxKey is where Caddy's http transport looks for the address.
 const dialInfoCtxKey caddy.CtxKey = "reverse_proxy.dial_info"
 
+// proxyProtocolVar is where it looks for what a connection tells of its client.
+const proxyProtocolVar = "reverse_proxy.proxy_protocol_info"
+
 // redirect points a request to another upstream, as reverse_proxy had pointed it
 // to the first.
 func (t *Transport) redirect(req *http.Request, dial reverseproxy.DialInfo) *http.Request {
@@ -130,7 +133,7 @@ func (t *Transport) redirect(req *http.Request, dial reverseproxy.DialInfo) *htt
 	if u.Scheme == "http" && dial.Port == "80" || u.Scheme == "https" && dial.Port == "443" {
 		u.Host = dial.Host
 	}
-	if info, ok := caddyhttp.GetVar(req.Context(), "reverse_proxy.proxy_protocol_info").(reverseproxy.ProxyProtocolInfo); ok && t.ProxyProtocolEnabled() {
+	if info, ok := caddyhttp.GetVar(req.Context(), proxyProtocolVar).(reverseproxy.ProxyProtocolInfo); ok && t.ProxyProtocolEnabled() {
 		// A connection tells its client's address once: no other client's request
 		// may find it in the pool (as in reverse_proxy's directRequest).
 		u.Host = url.QueryEscape(info.AddrPort.String() + "->" + u.Host)

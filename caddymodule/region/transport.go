@@ -107,6 +107,7 @@ func (t *Transport) Provision(ctx caddy.Context) error {
 	}
 	t.defaults()
 	t.next = &t.HTTPTransport
+	t.app.CheckThrough(t.ask)
 	return t.HTTPTransport.Provision(ctx)
 }
 
@@ -198,7 +199,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if x.failed != nil && x.failed.sent() && handoff.Unsafe(req.Method) {
 		return nil, &failure{kind: x.failed.kind, cause: fmt.Errorf("%w: %w", errAgain, x.failed.cause)}
 	}
-	res, a, err := t.send(x, req)
+	res, a, err := t.sendHome(x, req)
 	if err == nil && res.StatusCode == http.StatusMisdirectedRequest {
 		res, err = t.correct(x, req, a, res)
 	}
@@ -245,12 +246,17 @@ func (a *attempt) Value(key any) any {
 
 // send makes one attempt at the region that the decision names.
 func (t *Transport) send(x *exchange, req *http.Request) (*http.Response, *attempt, error) {
+	e, err := t.errand(x, req)
+	if err != nil {
+		return nil, nil, err
+	}
 	a := new(attempt)
 	a.Context, a.cancel = context.WithCancelCause(req.Context())
 	a.Context, a.span = startSpan(a.Context, x.d, req)
 	a.listen(httptrace.ContextClientTrace(req.Context()), x.body != nil)
 	out := req.WithContext(a)
 	if err := t.fill(out, x, a); err != nil {
+		e.abandon()
 		a.span.fail(err)
 		a.cancel(nil)
 		return nil, nil, err
@@ -263,10 +269,12 @@ func (t *Transport) send(x *exchange, req *http.Request) (*http.Response, *attem
 	}
 	if err != nil {
 		err = x.fail(req, a, context.Cause(a.Context), err)
+		e.failed(err)
 		a.span.fail(err)
 		a.cancel(nil)
 		return nil, nil, err
 	}
+	e.answered(res)
 	a.span.answered(res)
 	return res, a, nil
 }

@@ -3,18 +3,24 @@ package region
 import (
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/health"
 )
 
-// Upstreams is the upstream source edge_region of reverse_proxy: the home
-// region's upstreams, in the order of the configuration, and nothing else. It
-// works with transport edge alone, and beside no static upstream: a write goes
-// home or fails.
+// Upstreams is the upstream source edge_region of reverse_proxy: those of the home
+// region's upstreams that can be asked, in the order of the configuration, and
+// nothing else. It works with transport edge alone, and beside no static upstream: a
+// write goes home or fails.
+//
+// One that is draining is given only where no other can be asked, one that the
+// circuit breaker had left alone as the only one while it is due for a trial. Where
+// none can be asked none is given: 503, and nothing was sent.
 type Upstreams struct {
 	app *edge.App
 }
@@ -74,13 +80,29 @@ func (u *Upstreams) GetUpstreams(r *http.Request) ([]*reverseproxy.Upstream, err
 	if region == nil {
 		return nil, nil
 	}
-	upstreams := make([]reverseproxy.Upstream, len(region.Upstreams))
-	list := make([]*reverseproxy.Upstream, len(upstreams))
-	for i, address := range region.Upstreams {
-		upstreams[i].Dial = address
-		list[i] = &upstreams[i]
+	return usable(region), nil
+}
+
+// usable gives the region's upstreams that are as good as the best of them is now.
+func usable(region *edge.Region) []*reverseproxy.Upstream {
+	now := time.Now()
+	best, trial := region.Best(now)
+	switch {
+	case best == health.None:
+		return nil
+	case trial != nil:
+		return []*reverseproxy.Upstream{{Dial: trial.Address}} // should it fail unsent, the others follow
 	}
-	return list, nil
+	all := region.Reach()
+	upstreams := make([]reverseproxy.Upstream, len(all))
+	list := make([]*reverseproxy.Upstream, 0, len(all))
+	for i, u := range all {
+		if u.Use(now) >= best {
+			upstreams[i].Dial = u.Address
+			list = append(list, &upstreams[i])
+		}
+	}
+	return list
 }
 
 var ( // interface guards
