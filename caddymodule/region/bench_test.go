@@ -17,7 +17,7 @@ func BenchmarkChoose(b *testing.B) {
 	}{
 		{"learnt", func(_ *http.Request, d *decision.Decision) {
 			sessionOf(d, "acme")
-			p.region.learnt.remember("acme", "us")
+			p.region.learnt.remember("acme", "eu", lesson{home: "us", epoch: 1})
 		}},
 		{"claim", func(_ *http.Request, d *decision.Decision) { sessionOf(d, "globex") }},
 		{"country", func(r *http.Request, _ *decision.Decision) { r.Header.Set("Country", "US") }},

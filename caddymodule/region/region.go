@@ -29,10 +29,10 @@ import (
 const name = "edge_region"
 
 // Region is the edge_region handler. It picks the home region of a request: the
-// route's pin, what a region taught this POP about the tenant, the session's
-// claim, the client's country, the POP's own region, in that order. A name that
-// the edge app does not know is passed over, except for the pin, which is then a
-// load error.
+// route's pin; where the tenant is by the feed's table or by what a region taught
+// this POP, whichever has the larger epoch; the session's claim; the client's
+// country; the POP's own region, in that order. A name that the edge app does not
+// know is passed over, except for the pin, which is then a load error.
 //
 // A request that its home region does not answer is answered here: 503
 // region-unavailable when nothing was sent, 502 region-failed or 504
@@ -59,9 +59,13 @@ type Region struct {
 	Country string `json:"country,omitempty"`
 
 	app      *edge.App
+	table    table
 	learnt   *learnt
 	template *template
 }
+
+// table says where the feed has put a tenant ([edge.App.TenantHome]).
+type table func(tenant string) (home string, epoch int64, known bool)
 
 // CaddyModule returns the module's information.
 func (*Region) CaddyModule() caddy.ModuleInfo {
@@ -75,6 +79,7 @@ func (h *Region) Provision(ctx caddy.Context) error {
 	if h.app, err = edgeApp(ctx, name); err != nil {
 		return err
 	}
+	h.table = h.app.TenantHome
 	if h.learnt, err = sharedLearnt(h.app); err != nil {
 		return err
 	}
@@ -124,15 +129,15 @@ func (h *Region) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 	return x.answer(w, r, next.ServeHTTP(w, r))
 }
 
-// choose names the home region and why it is that: pin, learnt, claim, country,
-// POP, in that order.
+// choose names the home region and why it is that: pin, table or learnt, claim,
+// country, POP, in that order.
 func (h *Region) choose(r *http.Request, d *decision.Decision) (string, decision.Reason) {
 	if h.To != "" {
 		return h.To, decision.ReasonPin
 	}
 	if tenant := d.Identity.Tenant; tenant != "" {
-		if home := h.learnt.home(tenant); home != "" && h.app.Region(home) != nil {
-			return home, decision.ReasonLearnt
+		if home, why := h.ofTenant(tenant); home != "" {
+			return home, why
 		}
 	}
 	if d.ClaimedHome != "" && h.app.Region(d.ClaimedHome) != nil {
@@ -144,6 +149,21 @@ func (h *Region) choose(r *http.Request, d *decision.Decision) (string, decision
 		}
 	}
 	return h.app.DefaultRegion, decision.ReasonPOP
+}
+
+// ofTenant gives the home that the feed or a region's 421 named for a tenant, by
+// the larger epoch. Empty: neither did.
+func (h *Region) ofTenant(tenant string) (string, decision.Reason) {
+	home, epoch, known := h.table(tenant)
+	known = known && h.app.Region(home) != nil
+	told := h.learnt.of(tenant)
+	switch {
+	case told.home != "" && h.app.Region(told.home) != nil && (!known || told.beats(epoch)):
+		return told.home, decision.ReasonLearnt
+	case known:
+		return home, decision.ReasonTable
+	}
+	return "", ""
 }
 
 // ofCountry gives the region of the client's country, nil when either is unknown.

@@ -65,9 +65,9 @@ func newBench(t testing.TB, rewrite string) *bench {
 	}
 	t.Cleanup(func() { _, _ = l.Close(), a.Close() })
 	b := &bench{
-		region:    &Region{Country: "{http.request.header.Country}", app: app, learnt: l},
+		region:    &Region{Country: "{http.request.header.Country}", app: app, table: app.TenantHome, learnt: l},
 		upstreams: &Upstreams{app: app},
-		transport: &Transport{ReplayLimit: DefaultReplayLimit, app: app, learnt: l, assertions: a},
+		transport: &Transport{ReplayLimit: DefaultReplayLimit, app: app, table: app.TenantHome, learnt: l, assertions: a},
 	}
 	b.transport.signer = func() (string, error) { return "fra key", nil }
 	b.transport.defaults()
@@ -243,8 +243,8 @@ func TestRegion_whatWasLearntOfARegionThatIsGoneIsPassedOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = learnt.Close() })
-	learnt.remember("acme", "gone")
-	h := &Region{app: &edge.App{DefaultRegion: "eu", Regions: []*edge.Region{{Name: "eu"}, {Name: "us"}}}, learnt: learnt}
+	learnt.remember("acme", "", lesson{home: "gone", epoch: 1})
+	h := &Region{app: &edge.App{DefaultRegion: "eu", Regions: []*edge.Region{{Name: "eu"}, {Name: "us"}}}, table: tableOf("", 0), learnt: learnt}
 	d := &decision.Decision{Identity: handoff.Identity{Tenant: "acme"}, ClaimedHome: "us"}
 	if home, why := h.choose(httptest.NewRequest("GET", "/", nil), d); home != "us" || why != decision.ReasonClaim {
 		t.Errorf("%s because of %s", home, why)

@@ -34,6 +34,7 @@ const (
 func (t *Transport) correct(x *exchange, req *http.Request, a *attempt, res *http.Response) (*http.Response, error) {
 	asked := x.d.Home
 	home, named := correction(res.Header)
+	epoch, numbered := epochIn(res.Header)
 	discard(res, a)
 	switch {
 	case x.d.Replayed:
@@ -45,8 +46,8 @@ func (t *Transport) correct(x *exchange, req *http.Request, a *attempt, res *htt
 	case t.app.Region(home) == nil:
 		return nil, &failure{kind: misdirected, detail: detailUnknown}
 	}
-	if tenant := x.d.Identity.Tenant; tenant != "" && x.d.Reason != decision.ReasonPin {
-		t.learnt.remember(tenant, home)
+	if tenant := x.d.Identity.Tenant; tenant != "" && numbered && x.d.Reason != decision.ReasonPin {
+		t.learn(tenant, asked, home, epoch)
 	}
 	switch {
 	case x.d.Retarget != nil && x.d.Retarget(asked) != req.URL.RequestURI():
@@ -56,6 +57,16 @@ func (t *Transport) correct(x *exchange, req *http.Request, a *attempt, res *htt
 		return nil, &failure{kind: misdirected, detail: detailBody}
 	}
 	return t.replay(x, req, home)
+}
+
+// learn keeps where asked sent a request of tenant. epoch is 0 where it named none.
+func (t *Transport) learn(tenant, asked, home string, epoch int64) {
+	told := lesson{home: home, epoch: epoch}
+	if epoch == 0 {
+		_, heard, _ := t.table(tenant)
+		told.epoch, told.bare = heard, true
+	}
+	t.learnt.remember(tenant, asked, told)
 }
 
 // correction reads where a 421 sends the request.
@@ -83,11 +94,11 @@ func discard(res *http.Response, a *attempt) {
 	a.cancel(nil)
 }
 
-// giveUp answers a second 421. Whatever was learnt is no better than what the
-// session says.
+// giveUp answers a second 421. What was learnt that names this region is no better
+// than what the session says.
 func (t *Transport) giveUp(x *exchange) (*http.Response, error) {
 	if tenant := x.d.Identity.Tenant; tenant != "" {
-		t.learnt.forget(tenant)
+		t.learnt.forget(tenant, x.d.Home)
 	}
 	return nil, &failure{kind: misdirected, detail: detailTwice}
 }

@@ -335,3 +335,49 @@ func TestReplay_expectContinueAndTrailers(t *testing.T) {
 		t.Errorf("trailers: %v", got)
 	}
 }
+
+// movesTo answers 421 as a region does that knows of the tenant's move.
+func movesTo(home string, epoch ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["X-Edge-Home-Epoch"] = epoch
+		sendsTo(home)(w, r)
+	}
+}
+
+// A tenant moves there and back. Each move costs this POP one 421, and a region
+// that has not heard of the last one does not lead it back.
+func TestReplay_isRememberedByEpoch(t *testing.T) {
+	p := newPOP(t, site("edge_region", ""))
+	asks := func(home string, why decision.Reason, replayed bool) {
+		t.Helper()
+		res, text := p.ask(t, "POST", "/", strings.NewReader("x"), "Test-Tenant: acme", "Test-Home: eu")
+		if d := decided(t, res); res.StatusCode != 200 || d.Home != home || d.Reason != why || d.Replayed != replayed {
+			t.Fatalf("%d %s: %s because of %s, replayed %v", res.StatusCode, text, d.Home, d.Reason, d.Replayed)
+		}
+		for _, field := range []string{"X-Edge-Home-Epoch", "X-Home-Region"} {
+			if res.Header.Get(field) != "" {
+				t.Errorf("%s reaches the client", field)
+			}
+		}
+	}
+	p.eu.answers(movesTo("us", "2"))
+	asks("us", decision.ReasonLearnt, true)
+	asks("us", decision.ReasonLearnt, false)
+
+	p.eu.answers(nil)
+	p.us.answers(movesTo("eu", "3"))
+	asks("eu", decision.ReasonLearnt, true)
+	asks("eu", decision.ReasonLearnt, false)
+
+	// eu is restored from a backup, and knows of the first move alone.
+	p.eu.answers(movesTo("us", "2"))
+	p.us.answers(nil)
+	asks("us", decision.ReasonLearnt, true)
+
+	// What is no epoch is followed, this once.
+	p.us.answers(movesTo("eu", "7", "8"))
+	p.eu.answers(nil)
+	asks("eu", decision.ReasonLearnt, true)
+	p.us.answers(nil)
+	asks("us", decision.ReasonLearnt, false)
+}

@@ -68,6 +68,7 @@ type Transport struct {
 	ReplayLimit int64 `json:"replay_limit,omitempty"`
 
 	app        *edge.App
+	table      table
 	learnt     *learnt
 	assertions *assertions
 	signer     func() (string, error) // names the POP and the key that signs
@@ -92,6 +93,7 @@ func (t *Transport) Provision(ctx caddy.Context) error {
 	if proxy := proxyOf(ctx); proxy != nil && sourceOf(proxy.DynamicUpstreamsRaw) != "edge_region" {
 		return errors.New("transport edge: reverse_proxy needs dynamic edge_region too: an assertion is for a region and for nobody else")
 	}
+	t.table = t.app.TenantHome
 	if t.learnt, err = sharedLearnt(t.app); err != nil {
 		return err
 	}

@@ -118,7 +118,7 @@ func (s *Service) logout(w http.ResponseWriter, r *http.Request) error {
 	who := api.Who(r)
 	if home, known := s.directory.Home(who.Tenant); known {
 		if home != s.sessions.Region {
-			return api.Misdirected(r, home)
+			return api.Misdirected(r, home, s.directory.Epoch(who.Tenant))
 		}
 		if err := s.Logout(r.Context(), who); err != nil {
 			return err
@@ -146,7 +146,7 @@ func (s *Service) sameOrigin(r *http.Request) error {
 func elsewhere(r *http.Request, err error) error {
 	var e *Elsewhere
 	if errors.As(err, &e) {
-		return api.Misdirected(r, e.Home)
+		return api.Misdirected(r, e.Home, 0)
 	}
 	return err
 }

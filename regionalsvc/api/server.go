@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -201,21 +202,24 @@ func (a *API) admit(r *http.Request) error {
 	case !known:
 		return problem.New(http.StatusForbidden, problem.Forbidden, "the session's tenant is in no region")
 	case home != a.Region:
-		return Misdirected(r, home)
+		return Misdirected(r, home, a.Directory.Epoch(who.Tenant))
 	}
 	return nil
 }
 
-// Misdirected says that r belongs to the region home and that nothing was done
-// here: 421, which the edge replays there once. A replay is answered 503, for
+// Misdirected says that r belongs to the region home, where its tenant is since
+// epoch (0: unknown, or no tenant's), and that nothing was done here: 421, which the edge replays there once. A replay is answered 503, for
 // two regions that each point at the other must not keep the edge busy.
-func Misdirected(r *http.Request, home string) error {
+func Misdirected(r *http.Request, home string, epoch int64) error {
 	if claims := handoff.FromContext(r.Context()); claims != nil && claims.Replay {
 		return problem.New(http.StatusServiceUnavailable, problem.RegionUnavailable,
 			"the regions do not agree where this belongs; nothing was done").WithRetryAfter(time.Second)
 	}
-	return problem.New(http.StatusMisdirectedRequest, problem.Misdirected, "").
-		WithHeader(handoff.HeaderHomeRegion, home)
+	p := problem.New(http.StatusMisdirectedRequest, problem.Misdirected, "").WithHeader(handoff.HeaderHomeRegion, home)
+	if epoch > 0 {
+		p.WithHeader(handoff.HeaderHomeEpoch, strconv.FormatInt(epoch, 10))
+	}
+	return p
 }
 
 // refused hears why the verifier let r not pass; the client is not told.

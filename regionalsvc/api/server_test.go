@@ -40,7 +40,7 @@ type region struct {
 func newRegion(t *testing.T, change func(*api.Config), routes ...api.Route) *region {
 	t.Helper()
 	known, err := directory.New(directory.File{
-		Tenants: map[string]directory.Tenant{"acme": {Home: "eu"}, "globex": {Home: "us"}},
+		Tenants: map[string]directory.Tenant{"acme": {Home: "eu"}, "globex": {Home: "us", Epoch: 7}},
 	}, make([]byte, directory.MinKey))
 	if err != nil {
 		t.Fatal(err)
@@ -178,12 +178,15 @@ func TestAPI_homeIsDecidedBeforeTheHandler(t *testing.T) {
 				}})
 				resp := g.ask(t, method, "/api/x", row.who, row.change...)
 				wantProblem(t, resp, row.status, row.name)
-				want := ""
+				want, epoch := "", ""
 				if row.status == http.StatusMisdirectedRequest {
-					want = "us"
+					want, epoch = "us", "7"
 				}
 				if got := resp.Header.Get(handoff.HeaderHomeRegion); got != want {
 					t.Errorf("X-Home-Region %q, want %q", got, want)
+				}
+				if got := resp.Header.Get(handoff.HeaderHomeEpoch); got != epoch {
+					t.Errorf("X-Edge-Home-Epoch %q, want %q", got, epoch)
 				}
 				if row.status == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") == "" {
 					t.Error("no Retry-After")

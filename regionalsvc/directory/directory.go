@@ -38,6 +38,9 @@ type File struct {
 // Tenant is where a tenant is.
 type Tenant struct {
 	Home string `json:"home"`
+	// Epoch is that of the move which brought the tenant there, and grows with every
+	// move. 0: it was never given one.
+	Epoch int64 `json:"epoch,omitempty"`
 }
 
 // Login is where a sign-in name is.
@@ -97,6 +100,9 @@ func New(file File, key []byte) (*Directory, error) {
 		if !handoff.ValidRegion(tenant.Home) {
 			return nil, fmt.Errorf("tenant %q: home %q: a region's name is 1 to 63 of a-z, 0-9 and '-'", name, tenant.Home)
 		}
+		if tenant.Epoch < 0 {
+			return nil, fmt.Errorf("tenant %q: epoch %d: it is a whole number from 1, or absent", name, tenant.Epoch)
+		}
 		regions[tenant.Home] = true
 	}
 	for hash, login := range file.Logins {
@@ -132,6 +138,9 @@ func (d *Directory) Home(tenant string) (region string, ok bool) {
 	entry, ok := d.file.Tenants[tenant]
 	return entry.Home, ok
 }
+
+// Epoch is that of the tenant's home, 0 where it has none.
+func (d *Directory) Epoch(tenant string) int64 { return d.file.Tenants[tenant].Epoch }
 
 // Login is where the sign-in name email is, in whatever way it was typed. ok
 // is false when no region knows it.

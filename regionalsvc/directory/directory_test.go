@@ -87,6 +87,7 @@ func TestParse_refuses(t *testing.T) {
 		"duplicate tenant": {`{"tenants":{"a":{"home":"eu"},"a":{"home":"us"}}}`, key, "duplicate"},
 		"tenant's name":    {`{"tenants":{"A":{"home":"eu"}}}`, key, `tenant "A"`},
 		"home's name":      {`{"tenants":{"a":{"home":"E U"}}}`, key, `home "E U"`},
+		"a home's epoch":   {`{"tenants":{"a":{"home":"eu","epoch":-1}}}`, key, `epoch -1`},
 		"no home":          {`{"tenants":{"a":{}}}`, key, `home ""`},
 		"hash":             {`{"tenants":{"a":{"home":"eu"}},"logins":{"ada@acme.example":{"home":"eu","tenant":"a"}}}`, key, "hexadecimal"},
 		"upper-case hash":  {`{"tenants":{"a":{"home":"eu"}},"logins":{"` + strings.ToUpper(hash) + `":{"home":"eu","tenant":"a"}}}`, key, "hexadecimal"},

@@ -89,7 +89,7 @@ func (p *Portal) Routes() []api.Route {
 			continue
 		}
 		routes = append(routes, api.Route{Pattern: "GET /" + region + "/app", Handle: func(_ http.ResponseWriter, r *http.Request) error {
-			return api.Misdirected(r, region)
+			return api.Misdirected(r, region, 0)
 		}})
 	}
 	return routes
