@@ -65,6 +65,8 @@ func TestDocument_saysWhatTheCodeSays(t *testing.T) {
 	has("EdgeResponseTimeout", fmt.Sprintf("response header | %.0f s |", handoff.EdgeResponseTimeout.Seconds()))
 	has("JWKSPath", "`"+handoff.JWKSPath+"`")
 	has("SessionJWKSPath", "`"+handoff.SessionJWKSPath+"`")
+	has("ReadyPath", "`GET "+handoff.ReadyPath+"`")
+	has("Draining", "`"+handoff.Draining+"`")
 	has("key set limits", fmt.Sprintf("at most %d KiB and %d keys", jwks.MaxBytes>>10, jwks.MaxKeys))
 	has("Refresh", fmt.Sprintf("again after %.0f minutes", jwks.DefaultRefresh.Minutes()))
 	has("Cooldown", fmt.Sprintf("and then not for %.0f s", jwks.DefaultCooldown.Seconds()))

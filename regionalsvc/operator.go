@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/gatehouse-edge/gatehouse/handoff"
 )
 
 // How long the database may take to say that it is there, and for how long
@@ -18,7 +20,7 @@ const (
 	readyCache   = time.Second
 )
 
-var errDraining = errors.New("draining")
+var errDraining = errors.New(handoff.Draining) // a POP that asks this listener looks for the word
 
 // readiness says whether requests should be sent here.
 //

@@ -135,7 +135,7 @@ func (s *Serve) open(ctx context.Context, c *config, log *zap.Logger) (_ *servic
 		return nil, err
 	}
 	v.api, err = api.New(api.Config{
-		Region: s.Region, Directory: c.directory, Keys: c.edgeKeys, SessionKeys: c.sessions,
+		Region: s.Region, Directory: c.directory, Keys: c.edgeKeys, SessionKeys: c.sessions, Ready: v.ready.ask,
 		RequestTimeout: s.RequestTimeout, MaxInFlight: s.MaxInFlight,
 		Log: log, Metrics: telemetry.NewMetrics(v.metrics),
 	}, routes...)

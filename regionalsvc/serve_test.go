@@ -87,7 +87,7 @@ func TestServe_theLogSaysHowAKeyStood(t *testing.T) {
 func TestServe_believesNobodyWithoutAnAssertion(t *testing.T) {
 	t.Parallel()
 	g := running(t)
-	for _, target := range []string{"/", "/login", "/app", "/eu/app", "/api/orders", "/products/coffee", "/healthz", "/readyz", "/metrics", handoff.JWKSPath} {
+	for _, target := range []string{"/", "/login", "/app", "/eu/app", "/api/orders", "/products/coffee", "/healthz", "/readyz", "/metrics", handoff.JWKSPath, handoff.ReadyPath} {
 		r, _ := http.NewRequest(http.MethodGet, g.url+target, nil)
 		r.Header.Set("X-Tenant-Id", "acme")
 		r.Header.Set("X-Home-Region", "eu")
@@ -206,6 +206,9 @@ func TestOperator_saysHowItIs(t *testing.T) {
 		if resp, body := get(t, g.operator+target); resp.StatusCode != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %s", target, resp.StatusCode, body)
 		}
+	}
+	if resp, body := g.ask(t, "GET", handoff.ReadyPath, "", handoff.Identity{}); resp.StatusCode != http.StatusOK {
+		t.Errorf("what POPs are told: %d %s", resp.StatusCode, body)
 	}
 	_, metrics := get(t, g.operator+"/metrics")
 	for _, want := range []string{
@@ -417,6 +420,9 @@ func TestServe_signals(t *testing.T) {
 		g.log.wait(t, "msg", "draining")
 		if resp, _ := get(t, g.operator+"/readyz"); resp.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("readyz: %d", resp.StatusCode)
+		}
+		if resp, body := g.ask(t, "GET", handoff.ReadyPath, "", handoff.Identity{}); resp.StatusCode != http.StatusServiceUnavailable || body != "draining\n" {
+			t.Errorf("what POPs are told: %d %s", resp.StatusCode, body)
 		}
 		if resp, _ := g.ask(t, "GET", "/api/orders", "", g.ada); resp.StatusCode != http.StatusOK || !resp.Close {
 			t.Errorf("while draining: %d, connection closed: %t", resp.StatusCode, resp.Close)

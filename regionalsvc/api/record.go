@@ -38,6 +38,7 @@ type record struct {
 	problem string
 	err     error
 	notes   []zap.Field
+	quiet   bool // what POPs ask all the time
 }
 
 type recordKey struct{}
@@ -125,7 +126,7 @@ func (q *record) line(out *answerWriter, r *http.Request) *telemetry.Request {
 	line := &telemetry.Request{
 		ID: RequestID(r), Method: r.Method, Path: r.URL.Path, Route: q.route,
 		Status: out.status, Bytes: out.bytes, Duration: time.Since(q.start),
-		Problem: q.problem, Err: q.err, Notes: q.notes,
+		Problem: q.problem, Err: q.err, Notes: q.notes, Quiet: q.quiet,
 	}
 	if line.Status == 0 { // nothing was written, net/http says 200
 		line.Status = http.StatusOK

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -42,6 +43,9 @@ type Config struct {
 	// SessionKeys answers [handoff.SessionJWKSPath], the one path that needs no
 	// assertion. Nil: the path is like any other.
 	SessionKeys http.Handler
+	// Ready answers [handoff.ReadyPath]: nil where POPs should send requests here.
+	// Nil: the path is like any other.
+	Ready func(context.Context) error
 	// RequestTimeout bounds a handler. Default: [handoff.RegionRequestTimeout].
 	RequestTimeout time.Duration
 	// MaxInFlight bounds the handlers at work; one more waits a moment for its
@@ -152,6 +156,10 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request) {
 // dispatch is the first link that knows that a POP is asking.
 func (a *API) dispatch(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(handoff.HeaderRequestID, RequestID(r))
+	if r.URL.Path == handoff.ReadyPath && a.Ready != nil {
+		a.ready(w, r)
+		return
+	}
 	unrouted, pattern := a.mux.Handler(r)
 	r = current(r).trust(r, pattern)
 	if pattern == "" {
@@ -159,6 +167,29 @@ func (a *API) dispatch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.mux.ServeHTTP(w, r)
+}
+
+// ready tells a POP whether to send requests here. It takes nobody's turn, so that
+// a flood of requests does not make a region look dead, and it has no span: POPs ask
+// all the time.
+func (a *API) ready(w http.ResponseWriter, r *http.Request) {
+	q := current(r)
+	q.claims, q.route, q.quiet = handoff.FromContext(r.Context()), handoff.ReadyPath, true
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		a.fail(w, r, methodNotAllowed("GET, HEAD"))
+		return
+	}
+	status, text := http.StatusOK, "ready"
+	if q.err = a.Ready(r.Context()); q.err != nil {
+		status, text = http.StatusServiceUnavailable, "not ready"
+	}
+	if a.draining.Load() {
+		status, text = http.StatusServiceUnavailable, handoff.Draining
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text+"\n")
 }
 
 // answer runs a route's handler within its limits.

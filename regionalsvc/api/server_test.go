@@ -557,6 +557,60 @@ func TestAPI_drainingClosesConnections(t *testing.T) {
 	}
 }
 
+// TestAPI_ready: what a POP decides by, and nobody else hears.
+func TestAPI_ready(t *testing.T) {
+	t.Parallel()
+	var fault error
+	g := newRegion(t, func(c *api.Config) { c.Ready = func(context.Context) error { return fault } })
+	nobody := handoff.Identity{}
+	is := func(method string, status int, text string) {
+		t.Helper()
+		resp := g.ask(t, method, handoff.ReadyPath, nobody)
+		body, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != status || string(body) != text || resp.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%d %q, want %d %q; %v", resp.StatusCode, body, status, text, resp.Header)
+		}
+	}
+	is("GET", 200, "ready\n")
+	if n := g.log.Len(); n != 0 {
+		t.Errorf("%d lines in the log for a check that passed", n)
+	}
+	fault = errors.New("the database is away")
+	is("GET", 503, "not ready\n") // and not why
+	if n := g.log.FilterField(zap.String(handoff.FieldRoute, handoff.ReadyPath)).Len(); n != 1 {
+		t.Errorf("%d lines in the log for one that failed", n)
+	}
+	g.Drain()
+	is("GET", 503, handoff.Draining+"\n")
+	fault = nil
+	is("GET", 503, handoff.Draining+"\n")
+	wantProblem(t, g.send(httptest.NewRequest(http.MethodGet, handoff.ReadyPath, nil)), 401, problem.UntrustedHop)
+	wantProblem(t, g.ask(t, "DELETE", handoff.ReadyPath, nobody), 405, problem.MethodNotAllowed)
+}
+
+// TestAPI_readyWaitsForNobodysTurn: whoever fills the region with requests must not
+// make it look dead.
+func TestAPI_readyWaitsForNobodysTurn(t *testing.T) {
+	t.Parallel()
+	entered, leave := make(chan struct{}), make(chan struct{})
+	g := newRegion(t, func(c *api.Config) {
+		c.MaxInFlight = 1
+		c.Ready = func(context.Context) error { return nil }
+	}, api.Route{Pattern: "GET /login", Access: api.Anyone, Handle: func(http.ResponseWriter, *http.Request) error {
+		close(entered)
+		<-leave
+		return nil
+	}})
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	defer close(leave)
+	wait.Go(func() { g.ask(t, "GET", "/login", handoff.Identity{}) })
+	<-entered
+	if resp := g.ask(t, "GET", handoff.ReadyPath, handoff.Identity{}); resp.StatusCode != 200 {
+		t.Errorf("%d while all turns are taken", resp.StatusCode)
+	}
+}
+
 func TestAPI_sessionKeysNeedNoAssertion(t *testing.T) {
 	t.Parallel()
 	g := newRegion(t, func(c *api.Config) {

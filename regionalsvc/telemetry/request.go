@@ -36,13 +36,15 @@ type Request struct {
 	Database []zap.Field
 	// Notes are what the handler had to add.
 	Notes []zap.Field
+	// Quiet is for requests that come all the time and mean nothing when they go well.
+	Quiet bool
 }
 
 // maxPath bounds what a hostile path takes in a log line.
 const maxPath = 256
 
-// Log writes the request's line: Info, Warn for a status of 500 and above, Error
-// for a fault of ours.
+// Log writes the request's line: Info, Debug for a quiet one, Warn for a status of 500
+// and above, Error for a fault of ours.
 func (q *Request) Log(log *zap.Logger) {
 	level := zapcore.InfoLevel
 	switch {
@@ -50,6 +52,8 @@ func (q *Request) Log(log *zap.Logger) {
 		level = zapcore.ErrorLevel
 	case q.Status >= http.StatusInternalServerError:
 		level = zapcore.WarnLevel
+	case q.Quiet:
+		level = zapcore.DebugLevel
 	}
 	entry := log.Check(level, "request")
 	if entry == nil {
