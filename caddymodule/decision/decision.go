@@ -127,6 +127,9 @@ type Decision struct {
 	Identity handoff.Identity
 	// AuthTime is when the user proved who they are. Zero: the session does not say.
 	AuthTime time.Time
+	// Claims are the values of the token's claims that the configuration asks for
+	// by name (edge.App.ReadClaims). A claim that the token has not is absent.
+	Claims map[string][]string
 	// SessionKey tells two sessions apart: it is made of the verified token and of
 	// the rules by which Identity was read from it. It is zero without one.
 	SessionKey [sha256.Size]byte

@@ -87,6 +87,7 @@ type App struct {
 	stopChecks context.CancelFunc
 	checking   sync.WaitGroup
 	herald     herald
+	claims     []string // see ReadClaims
 }
 
 // Region is a place where the regional service runs beside its database.

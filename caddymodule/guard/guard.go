@@ -36,8 +36,9 @@ const name = "edge_guard"
 //     a header removed later (RFC 9110, section 7.6.1);
 //   - it refuses a path that two programs could read differently with 400, by
 //     the rule of handoff.CheckPath, before anything is routed by it; TRACE and
-//     CONNECT, but for a WebSocket's, with 405; and an unsafe request in TLS early
-//     data, which anyone can send again, with 425 (RFC 8470, section 5.2);
+//     CONNECT, but for a WebSocket's, with 405; and an unsafe request or an upgrade
+//     in TLS early data, which anyone can send again, with 425 (RFC 8470, section
+//     5.2), be it early here or, by "Early-Data: 1", at a proxy before;
 //   - it publishes the keys of this POP's assertions at
 //     /.well-known/edge-jwks.json.
 //
@@ -123,8 +124,11 @@ func refuse(r *http.Request, target string) *problem.Problem {
 	if !agrees(target, r.URL) {
 		return problem.New(http.StatusInternalServerError, problem.Internal, "").WithCause(errRewritten)
 	}
-	if r.TLS != nil && !r.TLS.HandshakeComplete && handoff.Unsafe(r.Method) {
-		return problem.New(http.StatusTooEarly, problem.TooEarly, "")
+	if edge.InEarlyData(r) {
+		if handoff.Unsafe(r.Method) || len(r.Header["Upgrade"]) > 0 { // what comes after an upgrade nobody sees
+			return problem.New(http.StatusTooEarly, problem.TooEarly, "")
+		}
+		edge.MarkEarlyData(r)
 	}
 	return nil
 }

@@ -325,15 +325,31 @@ func TestGuard_refusesMethodsThatNoProxyShouldPass(t *testing.T) {
 func TestGuard_refusesUnsafeEarlyData(t *testing.T) {
 	t.Parallel()
 	g := newGuard(t)
+	early := http.Header{"Early-Data": {"1"}} // of a proxy before us
 	for _, row := range []struct {
 		method   string
 		complete bool
+		header   http.Header
 		want     int
-	}{{"POST", false, 425}, {"GET", false, 204}, {"POST", true, 204}} {
-		r := edgetest.Request(row.method, "/", nil)
+		told     string // what the region is told
+	}{
+		{"POST", false, nil, 425, ""}, {"DELETE", false, nil, 425, ""}, {"PROPFIND", false, nil, 425, ""},
+		{"GET", false, nil, 204, "1"}, {"HEAD", false, nil, 204, "1"}, {"POST", true, nil, 204, ""}, {"GET", true, nil, 204, ""},
+		{"POST", true, early, 425, ""}, {"GET", true, early, 204, "1"}, {"GET", false, early, 204, "1"},
+		{"POST", true, http.Header{"Early-Data": {"0"}}, 425, ""}, // any value is its 1
+		{"POST", true, http.Header{"Early-Data": {""}}, 425, ""},
+		{"GET", true, http.Header{"Early-Data": {"1", "x"}}, 204, "1"},
+		{"GET", true, http.Header{"Early-Data": {"1"}, "Upgrade": {"websocket"}, "Connection": {"Upgrade"}}, 425, ""},
+		{"GET", true, http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}}, 204, ""},
+	} {
+		r := edgetest.Request(row.method, "/", row.header.Clone())
 		r.TLS = &tls.ConnectionState{HandshakeComplete: row.complete}
-		if s := serve(t, g, r, false); s.Code != row.want {
-			t.Errorf("%s, handshake complete %v: %d, want %d", row.method, row.complete, s.Code, row.want)
+		s := serve(t, g, r, false)
+		if s.Code != row.want {
+			t.Errorf("%+v: %d", row, s.Code)
+		}
+		if s.next != nil && strings.Join(s.next.Header["Early-Data"], "|") != row.told {
+			t.Errorf("%+v: the region is told %q", row, s.next.Header["Early-Data"])
 		}
 	}
 }

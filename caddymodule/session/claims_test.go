@@ -24,7 +24,7 @@ func several(t *testing.T, issuers ...*edge.Issuer) (f *fixture, sign func(iss s
 		i.KeyFile, i.Audience = file, audience
 	}
 	f = &fixture{Session: &Session{MaxTokenSize: 8 << 10}}
-	if err := f.use(edgetest.App(t, issuers...)); err != nil {
+	if err := f.begin(edgetest.App(t, issuers...)); err != nil {
 		t.Fatal(err)
 	}
 	return f, func(iss string, changes jwt.MapClaims) string {
@@ -122,7 +122,7 @@ func TestClaims_anotherReadingIsAnotherSession(t *testing.T) {
 	token := edgetest.Token(t, "EdDSA", key, edgetest.Claims("eu", audience, jwt.MapClaims{"org_id": "globex"}), map[string]any{"kid": "k"})
 	ask := func(claims map[string]string) seen {
 		f := &fixture{Session: &Session{MaxTokenSize: 8 << 10}}
-		if err := f.use(edgetest.App(t, &edge.Issuer{Name: "eu", Audience: audience, KeyFile: file, Claims: claims})); err != nil {
+		if err := f.begin(edgetest.App(t, &edge.Issuer{Name: "eu", Audience: audience, KeyFile: file, Claims: claims})); err != nil {
 			t.Fatal(err)
 		}
 		return f.serve(t, "GET", "/app", header("Cookie", "session="+token))

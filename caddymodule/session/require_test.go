@@ -1,16 +1,22 @@
 package session
 
 import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edgetest"
 )
 
 func placeholderOf(t *testing.T, s seen, name string) string {
@@ -283,5 +289,220 @@ func TestSession_aTrustedOriginMaySendForTheUser(t *testing.T) {
 		if s := f.serve(t, row.method, "/api/orders", h); s.Code != row.want {
 			t.Errorf("%+v: %d", row, s.Code)
 		}
+	}
+}
+
+// TestSession_claimsThatAreRequired: each under its name, any of its values, and
+// 403 for a session that has none of them, never 401.
+func TestSession_claimsThatAreRequired(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, "EdDSA", func(s *Session, _ *edge.Issuer) {
+		s.RequireClaims = map[string][]string{"plan": {"pro", "team"}, "https://portal.example/level": {"7", "true"}}
+	})
+	const level = "https://portal.example/level"
+	for _, row := range []struct {
+		name   string
+		claims jwt.MapClaims
+		want   int
+	}{
+		{"both", jwt.MapClaims{"plan": "pro", level: 7}, 204},
+		{"any of the values", jwt.MapClaims{"plan": "team", level: true}, 204},
+		{"a number that is quoted", jwt.MapClaims{"plan": "team", level: "7"}, 204},
+		{"in an array", jwt.MapClaims{"plan": []any{"free", "team"}, level: []any{1, nil, 7}}, 204},
+		{"one of two", jwt.MapClaims{"plan": "pro"}, 403},
+		{"the other of two", jwt.MapClaims{level: 7}, 403},
+		{"none", nil, 403},
+		{"another value", jwt.MapClaims{"plan": "free", level: 7}, 403},
+		{"another case of the value", jwt.MapClaims{"plan": "Pro", level: 7}, 403},
+		{"another case of the name", jwt.MapClaims{"Plan": "pro", level: 7}, 403},
+		{"part of a value", jwt.MapClaims{"plan": "professional", level: 7}, 403},
+		{"a value with more", jwt.MapClaims{"plan": "pro ", level: 7}, 403},
+		{"two in one text", jwt.MapClaims{"plan": "pro,team", level: 7}, 403},
+		{"another writing of the number", jwt.MapClaims{"plan": "pro", level: 7.5}, 403},
+		{"null", jwt.MapClaims{"plan": json.RawMessage("null"), level: 7}, 403},
+		{"an object", jwt.MapClaims{"plan": map[string]string{"pro": "pro"}, level: 7}, 403},
+		{"an array in an array", jwt.MapClaims{"plan": [][]string{{"pro"}}, level: 7}, 403},
+		{"an empty array", jwt.MapClaims{"plan": []string{}, level: 7}, 403},
+		{"expired", jwt.MapClaims{"plan": "pro", level: 7, "exp": 1}, 401},
+	} {
+		token := f.token(t, row.claims)
+		for _, what := range []string{"cold", "cached"} {
+			for _, h := range []http.Header{header("Cookie", "session="+token), header("Authorization", "Bearer "+token)} {
+				s := f.serve(t, "POST", "/api/exports", h)
+				if s.Code != row.want || (s.next != nil) != (row.want == 204) {
+					t.Errorf("%s, %s: %d %s, want %d", row.name, what, s.Code, s.Body, row.want)
+				}
+				if row.want == 403 && (!strings.Contains(s.Body.String(), "urn:gatehouse:problem:forbidden") || s.Header().Get("WWW-Authenticate") != "") {
+					t.Errorf("%s: %s %q", row.name, s.Body, s.Header())
+				}
+			}
+		}
+	}
+	if s := f.serve(t, "POST", "/api/exports", header()); s.Code != 401 {
+		t.Errorf("nobody: %d", s.Code)
+	}
+}
+
+// TestSession_claimsOfAnyNameCanBeRequired, those too that are read anyway or are
+// called otherwise by the issuer.
+func TestSession_claimsOfAnyNameCanBeRequired(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, "EdDSA", func(s *Session, i *edge.Issuer) {
+		s.RequireClaims = map[string][]string{"iss": {issuerName}, "org": {"acme"}, "roles": {"clerk"}}
+		i.Claims = map[string]string{"tenant": "org"}
+	})
+	if s := f.serve(t, "GET", "/app", header("Cookie", "session="+f.token(t, jwt.MapClaims{"org": "acme"}))); s.Code != 204 || s.Identity.Tenant != "acme" {
+		t.Errorf("%d %s as %+v", s.Code, s.Body, s.Identity)
+	}
+	if s := f.serve(t, "GET", "/app", header("Cookie", "session="+f.token(t, jwt.MapClaims{"org": "globex"}))); s.Code != 403 {
+		t.Errorf("another tenant: %d", s.Code)
+	}
+}
+
+// TestSession_anInnerRuleSeesTheOutersClaims: the outer edge_session reads, and
+// takes away, the token that the inner one's rules are about.
+func TestSession_anInnerRuleSeesTheOutersClaims(t *testing.T) {
+	t.Parallel()
+	outer := newFixture(t, "EdDSA")
+	inner := &Session{RequireClaims: map[string][]string{"plan": {"pro"}}}
+	outer.Session = &Session{MaxTokenSize: 8 << 10} // one app for both, as in a configuration
+	app := edgetest.App(t, &edge.Issuer{Name: issuerName, Audience: audience, KeyFile: edgetest.KeyFile(t, outer.public)})
+	for _, s := range []*Session{outer.Session, inner} {
+		if err := s.use(app); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for plan, want := range map[string]int{"pro": 200, "free": 403} {
+		s := outer.serve(t, "GET", "/app", header("Cookie", "session="+outer.token(t, jwt.MapClaims{"plan": plan})))
+		if s.next == nil {
+			t.Fatalf("the outer one refused: %s", s.Auth)
+		}
+		w := &status{ResponseWriter: s.ResponseRecorder, code: 200}
+		if err := inner.ServeHTTP(w, s.next, handlerFunc(func() {})); err != nil || w.code != want {
+			t.Errorf("%s: %d, want %d: %v", plan, w.code, want, err)
+		}
+	}
+}
+
+// TestVerify_otherRulesShareNoVerdicts: a token that was verified when nobody asked
+// for a claim has none to show.
+func TestVerify_otherRulesShareNoVerdicts(t *testing.T) {
+	t.Parallel()
+	before := newFixture(t, "EdDSA")
+	token := before.token(t, jwt.MapClaims{"plan": "pro"})
+	if s := before.serve(t, "GET", "/app", header("Cookie", "session="+token)); s.Code != 204 {
+		t.Fatal(s.Code)
+	}
+	after := newFixture(t, "EdDSA", func(s *Session, i *edge.Issuer) {
+		*i = edge.Issuer{Name: issuerName, Audience: audience, KeyFile: before.app.Issuers[0].KeyFile}
+		s.RequireClaims = map[string][]string{"plan": {"pro"}}
+	})
+	if after.verifier.policy != before.verifier.policy {
+		t.Fatal("the issuers differ, so that this shows nothing")
+	}
+	if s := after.serve(t, "GET", "/app", header("Cookie", "session="+token)); s.Code != 204 {
+		t.Errorf("%d %s", s.Code, s.Body)
+	}
+}
+
+func FuzzPick(f *testing.F) {
+	for _, payload := range []string{`{}`, `{"plan":"pro"}`, `{"plan":["a",1,true,null,{}]}`, `{"plan":1e400}`, `{"plan":"\u0000"}`, `[]`, `{"plan":`, `{"plan":1,"plan":2}`} {
+		f.Add(payload)
+	}
+	f.Fuzz(func(t *testing.T, payload string) {
+		token := "e30." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".c2ln"
+		got, err := pick(token, []string{"plan"})
+		if err != nil {
+			if got != nil {
+				t.Fatalf("%v beside %v", got, err)
+			}
+			return
+		}
+		var members map[string]any
+		if json.Unmarshal([]byte(payload), &members) != nil {
+			return // numbers that no float holds
+		}
+		want := []string(nil)
+		each := func(v any) {
+			if text, ok := v.(string); ok {
+				want = append(want, text)
+			}
+		}
+		if several, ok := members["plan"].([]any); ok {
+			for _, v := range several {
+				each(v)
+			}
+		} else {
+			each(members["plan"])
+		}
+		for _, text := range want {
+			if !slices.Contains(got["plan"], text) {
+				t.Fatalf("%s: %q is missing from %q", payload, text, got["plan"])
+			}
+		}
+		if _, there := members["plan"]; !there && len(got) > 0 {
+			t.Fatalf("%s: %q out of nothing", payload, got)
+		}
+	})
+}
+
+// TestSession_whatIsExemptFromTheOriginRule, and nothing beside it: another path,
+// a request without a session, a role that is missing.
+func TestSession_whatIsExemptFromTheOriginRule(t *testing.T) {
+	t.Parallel()
+	hooks := caddyhttp.MatcherSet{caddyhttp.MatchPath{"/hooks/*"}, caddyhttp.MatchMethod{"POST"}}
+	socket := caddyhttp.MatcherSet{caddyhttp.MatchPath{"/live"}}
+	f := newFixture(t, "EdDSA", func(s *Session, _ *edge.Issuer) { s.exempt = caddyhttp.MatcherSets{hooks, socket} })
+	strict := newFixture(t, "EdDSA", func(s *Session, i *edge.Issuer) {
+		s.exempt, s.RequireRoles = f.exempt, []string{"admin"}
+		*i = *f.app.Issuers[0]
+	})
+	good := f.token(t, nil)
+	for _, row := range []struct {
+		name         string
+		f            *fixture
+		method, path string
+		more         []string
+		want         int
+	}{
+		{"exempt", f, "POST", "/hooks/x", nil, 204},
+		{"all of a set", f, "PUT", "/hooks/x", nil, 403},
+		{"another path", f, "POST", "/api/orders", nil, 403},
+		{"below no hook", f, "POST", "/hook/x", nil, 403},
+		{"any of the sets", f, "POST", "/live", nil, 204},
+		{"an upgrade", f, "GET", "/live", []string{"Connection", "Upgrade", "Upgrade", "websocket"}, 204},
+		{"an upgrade elsewhere", f, "GET", "/app", []string{"Connection", "Upgrade", "Upgrade", "websocket"}, 403},
+		{"an upgrade is no POST to a matcher", f, "GET", "/hooks/x", []string{"Connection", "Upgrade", "Upgrade", "websocket"}, 403},
+		{"a role is asked for all the same", strict, "POST", "/hooks/x", nil, 403},
+	} {
+		h := header(append([]string{"Cookie", "session=" + good, "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"}, row.more...)...)
+		if s := row.f.serve(t, row.method, row.path, h); s.Code != row.want {
+			t.Errorf("%s: %d %s, want %d", row.name, s.Code, s.Auth, row.want)
+		}
+	}
+	if s := f.serve(t, "POST", "/hooks/x", header("Sec-Fetch-Site", "cross-site")); s.Code != 401 {
+		t.Errorf("nobody: %d", s.Code)
+	}
+}
+
+// broken is a matcher that cannot tell.
+type broken struct{}
+
+func (broken) Match(*http.Request) bool { return true }
+func (broken) MatchWithError(*http.Request) (bool, error) {
+	return true, errors.New("the list cannot be read")
+}
+
+func TestSession_anExemptionThatCannotBeToldIsNone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, "EdDSA", func(s *Session, _ *edge.Issuer) {
+		s.exempt = caddyhttp.MatcherSets{caddyhttp.MatcherSet{broken{}}}
+	})
+	s := f.serve(t, "POST", "/hooks/x", header("Cookie", "session="+f.token(t, nil), "Sec-Fetch-Site", "cross-site"))
+	if s.Code != 403 || s.next != nil {
+		t.Errorf("%d", s.Code)
+	}
+	if s := f.serve(t, "POST", "/hooks/x", header("Cookie", "session="+f.token(t, nil), "Sec-Fetch-Site", "same-origin")); s.Code != 204 {
+		t.Errorf("of this site, for whom it is not asked: %d", s.Code)
 	}
 }

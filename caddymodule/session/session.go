@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -49,9 +50,10 @@ const (
 //
 // With a session from a cookie, an unsafe method or an upgrade, as of a
 // WebSocket, must come from this site (http.CrossOriginProtection) or from a
-// trusted origin, else 403.
+// trusted origin, else 403. A bearer token, which no browser sends by itself, may
+// come from anywhere.
 //
-// A session without a role that is required is 403. One whose user proved too
+// A session without a role or a claim that is required is 403. One whose user proved too
 // long ago who they are is sent to the login again, with max_age, if it is a
 // navigation, and gets 401 and error="insufficient_user_authentication"
 // (RFC 9470) otherwise.
@@ -83,9 +85,21 @@ type Session struct {
 	// the session's auth_time. Default: no matter.
 	RequireFresh caddy.Duration `json:"require_fresh,omitempty"`
 
+	// RequireClaims lets only sessions in whose token has, under each of these
+	// names, one of the values: the claim itself or, where that is an array, one of
+	// its members. A number and a boolean are compared as the token writes them.
+	// The names are the token's own, whatever Issuer.Claims says. Default: none is
+	// asked for.
+	RequireClaims map[string][]string `json:"require_claims,omitempty"`
+
 	// TrustedOrigins are other sites, scheme://host[:port], that may send what is
 	// asked to come from this one. They can do whatever the user can. Default: none.
 	TrustedOrigins []string `json:"trusted_origins,omitempty"`
+
+	// CSRFExemptRaw are matchers of requests that any site may have the user's
+	// browser send, unsafe methods and upgrades too: what they do must need no
+	// protection, or have one of its own. Default: none.
+	CSRFExemptRaw caddyhttp.RawMatcherSets `json:"csrf_exempt,omitempty" caddy:"namespace=http.matchers"`
 
 	// ForwardToken lets the session's cookie and bearer token travel to the
 	// region, which does not need them. Default: false.
@@ -98,6 +112,10 @@ type Session struct {
 	app      *edge.App
 	verifier *verifier
 	csrf     *http.CrossOriginProtection
+	exempt   caddyhttp.MatcherSets
+	claims   []claimRule
+	ready    sync.Once
+	readyErr error
 
 	challenge, challengeInvalid, challengeFresh string // WWW-Authenticate
 }
@@ -107,8 +125,7 @@ func (*Session) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.edge_session", New: func() caddy.Module { return new(Session) }}
 }
 
-// Provision sets the defaults and finds the tokens that earlier configurations
-// with the same issuers have verified.
+// Provision sets the defaults and says which claims are asked for.
 func (s *Session) Provision(ctx caddy.Context) error {
 	if s.Login == "" {
 		s.Login = DefaultLogin
@@ -129,7 +146,18 @@ func (s *Session) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.use(app.(*edge.App))
+	exempt, err := ctx.LoadModule(s, "CSRFExemptRaw")
+	if err != nil {
+		return fmt.Errorf("edge_session: csrf_exempt: %w", err)
+	}
+	if err := s.exempt.FromInterface(exempt); err != nil {
+		return fmt.Errorf("edge_session: csrf_exempt: %w", err)
+	}
+	if err := s.use(app.(*edge.App)); err != nil {
+		return err
+	}
+	s.app.OnStart(s.start)
+	return nil
 }
 
 // use prepares the handler for the app's issuers.
@@ -147,9 +175,19 @@ func (s *Session) use(app *edge.App) error {
 	s.challengeInvalid = s.challenge + `, error="invalid_token"`
 	s.challengeFresh = s.challenge + `, error="insufficient_user_authentication", ` +
 		`error_description="The user must sign in again", max_age="` + strconv.Itoa(s.maxAge()) + `"`
-	verifier, err := newVerifier(app, s.MaxTokenSize)
-	s.verifier = verifier
-	return err
+	s.claims = rulesOf(s.RequireClaims)
+	for _, rule := range s.claims {
+		app.ReadClaims(rule.name)
+	}
+	return nil
+}
+
+// start finds the tokens that were verified before. What is read of a token
+// depends on every handler's rules, so that it waits until all are provisioned:
+// for the app's start, or for the first request if that is sooner.
+func (s *Session) start() error {
+	s.ready.Do(func() { s.verifier, s.readyErr = newVerifier(s.app, s.MaxTokenSize) })
+	return s.readyErr
 }
 
 // check finds every fault that can be known before the handler runs.
@@ -174,6 +212,9 @@ func (s *Session) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if err != nil {
 		return err
 	}
+	if err := s.start(); err != nil {
+		return err
+	}
 	if !held(d) { // else another edge_session has read the session, and taken it away
 		stage := d.Stage(r.Context(), handoff.SpanAuth)
 		bearer, cause := s.admit(r, d)
@@ -191,7 +232,9 @@ func (s *Session) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	switch {
 	case !s.hasRole(d):
-		return s.refuseRole(w, r, d)
+		return s.forbid(w, r, d, "The session has no role that may do this.")
+	case !s.hasClaims(d):
+		return s.forbid(w, r, d, "The session has no claim that allows this.")
 	case !s.isFresh(d):
 		return s.refuseStale(w, r, d)
 	}
@@ -240,7 +283,7 @@ func (s *Session) admit(r *http.Request, d *decision.Decision) (bearer bool, err
 	if sent.bearer {
 		d.Auth = decision.AuthBearer
 	}
-	d.Identity, d.ClaimedHome, d.AuthTime = v.identity, v.home, v.authTime
+	d.Identity, d.ClaimedHome, d.AuthTime, d.Claims = v.identity, v.home, v.authTime, v.claims
 	d.SessionKey = s.verifier.key(sum)
 	d.ForwardSession = s.ForwardToken
 	if !s.ForwardToken {
@@ -266,14 +309,27 @@ func isPreflight(r *http.Request) bool {
 
 // sameOrigin refuses what another site made the user's browser send. The
 // handshake of a WebSocket is a GET, to which the same-origin policy does not
-// apply (RFC 6455, section 10.2): it is held to the rule of unsafe methods.
+// apply (RFC 6455, section 10.2): it is held to the rule of unsafe methods. What
+// is exempt is asked only for a request that would be refused.
 func (s *Session) sameOrigin(r *http.Request) error {
+	checked := r
 	if len(r.Header["Upgrade"]) > 0 && !handoff.Unsafe(r.Method) {
 		unsafe := *r
 		unsafe.Method = http.MethodPost
-		r = &unsafe
+		checked = &unsafe
 	}
-	return s.csrf.Check(r)
+	err := s.csrf.Check(checked)
+	if err == nil || len(s.exempt) == 0 {
+		return err
+	}
+	exempt, failed := s.exempt.AnyMatchWithError(r)
+	if failed != nil {
+		return fmt.Errorf("%w; and whether it is exempt is not known: %w", err, failed)
+	}
+	if exempt {
+		return nil
+	}
+	return err
 }
 
 // refuse answers for d.Auth.

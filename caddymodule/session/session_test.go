@@ -51,10 +51,18 @@ func newFixture(t testing.TB, algorithm string, change ...func(*Session, *edge.I
 	for _, c := range change {
 		c(f.Session, issuer)
 	}
-	if err := f.use(edgetest.App(t, issuer)); err != nil {
+	if err := f.begin(edgetest.App(t, issuer)); err != nil {
 		t.Fatal(err)
 	}
 	return f
+}
+
+// begin prepares the handler and starts it, as Caddy does in two steps.
+func (s *Session) begin(app *edge.App) error {
+	if err := s.use(app); err != nil {
+		return err
+	}
+	return s.start()
 }
 
 // token signs a good session with changes laid over its claims.

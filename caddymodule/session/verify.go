@@ -33,6 +33,7 @@ type verdict struct {
 	authTime  time.Time // zero: not said
 	notBefore time.Time // zero: always
 	expires   time.Time
+	claims    map[string][]string // of those that the configuration asks for
 
 	// keyID and key are what verified it, by identity.SubjectIssuer.
 	keyID string
@@ -63,6 +64,12 @@ func newVerdicts() (*verdicts, error) {
 			bytes := 512 + len(v.identity.Tenant) + len(v.identity.Subject) + len(v.identity.Session) + len(v.home) + len(v.keyID)
 			for _, role := range v.identity.Roles {
 				bytes += 16 + len(role)
+			}
+			for name, values := range v.claims {
+				bytes += 128 + len(name)
+				for _, value := range values {
+					bytes += 16 + len(value)
+				}
 			}
 			return uint32(bytes)
 		},
@@ -100,7 +107,11 @@ func newVerifier(app *edge.App, maxBytes int) (*verifier, error) {
 		return nil, fmt.Errorf("edge_session: %w", err)
 	}
 	sum := sha256.Sum256(policy)
-	shared, err := edge.Shared(app, "verified sessions of issuers "+base64.RawURLEncoding.EncodeToString(sum[:]), newVerdicts)
+	key := "verified sessions of issuers " + base64.RawURLEncoding.EncodeToString(sum[:])
+	if names := app.ClaimsRead(); len(names) > 0 {
+		key += fmt.Sprintf(" with claims %q", names)
+	}
+	shared, err := edge.Shared(app, key, newVerdicts)
 	if err != nil {
 		return nil, fmt.Errorf("edge_session: %w", err)
 	}
@@ -214,6 +225,9 @@ func (v *verifier) prove(ctx context.Context, token string) (*verdict, error) {
 	}
 	if c.NotBefore != nil {
 		fresh.notBefore = c.NotBefore.Time
+	}
+	if fresh.claims, err = pick(token, v.app.ClaimsRead()); err != nil {
+		return nil, err
 	}
 	return fresh, fresh.inTime(time.Now(), time.Duration(issuer.Leeway))
 }

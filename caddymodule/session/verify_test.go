@@ -60,7 +60,7 @@ func TestVerify_keysOfOneIssuerAreNotAnothers(t *testing.T) {
 		{Name: "us", Audience: "gatehouse-us", AnyTenant: true, KeyFile: edgetest.KeyFile(t, jwks.Key{ID: "k", Material: edgetest.Public(us)})},
 	}
 	f := &fixture{Session: &Session{MaxTokenSize: 8 << 10}}
-	if err := f.use(edgetest.App(t, issuers...)); err != nil {
+	if err := f.begin(edgetest.App(t, issuers...)); err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range []struct {
@@ -87,7 +87,7 @@ func TestVerify_anIssuersLeewayIsItsOwn(t *testing.T) {
 	key := edgetest.Key(t, "EdDSA")
 	file := edgetest.KeyFile(t, jwks.Key{ID: "k", Material: edgetest.Public(key)})
 	f := &fixture{Session: &Session{MaxTokenSize: 8 << 10}}
-	if err := f.use(edgetest.App(t,
+	if err := f.begin(edgetest.App(t,
 		&edge.Issuer{Name: "strict", AnyAudience: true, AnyTenant: true, KeyFile: file, Leeway: 1},
 		&edge.Issuer{Name: "lax", AnyAudience: true, AnyTenant: true, KeyFile: file, Leeway: 1e9 * 3600},
 	)); err != nil {
