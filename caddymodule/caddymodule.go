@@ -75,6 +75,6 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("edge_region", region.Parse)
 	httpcaddyfile.RegisterDirectiveOrder("edge_region", httpcaddyfile.After, "try_files")
 
-	caddy.RegisterModule(new(command.Admin))
-	command.Register(signedurl.Command, command.Regions)
+	caddy.RegisterModule(command.Admin{})
+	command.Register(command.Keys, command.Regions, command.Revoke, signedurl.Command)
 }

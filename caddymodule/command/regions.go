@@ -4,11 +4,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"text/tabwriter"
+	"strconv"
 	"time"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
@@ -20,21 +18,13 @@ type regionsAnswer struct {
 	Regions []edge.RegionReport `json:"regions"`
 }
 
-func serveRegions(w http.ResponseWriter, r *http.Request) error {
-	if err := only(http.MethodGet, r); err != nil {
-		return err
-	}
-	app, err := running()
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, regionsAnswer{app.POP, app.RegionReport()})
+func regions(app *edge.App, _ *http.Request) (any, error) {
+	return regionsAnswer{app.POP, app.RegionReport()}, nil
 }
 
 // Regions is "caddy edge regions".
 func Regions() *cobra.Command {
-	var at caddyAt
-	var raw bool
+	a := new(Asking)
 	c := &cobra.Command{
 		Use:   "regions [flags]",
 		Short: "Shows the regions and how their upstreams are",
@@ -53,33 +43,18 @@ A Caddy that is not running, or has no edge, is an error.`,
 		SilenceUsage: true,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var answer regionsAnswer
-			if err := at.get("/edge/regions", &answer); err != nil {
+			if err := a.Ask(c.Context(), "/edge/regions", nil, &answer); err != nil {
 				return err
 			}
-			if raw {
-				return printJSON(c.OutOrStdout(), answer)
-			}
-			return printRegions(c.OutOrStdout(), answer, time.Now())
+			return a.Print(c, answer, func(w io.Writer) { printRegions(w, answer, time.Now()) })
 		},
 	}
-	at.flags(c)
-	c.Flags().BoolVar(&raw, "json", false, "print JSON")
+	a.Flags(c)
 	return c
 }
 
-// printJSON writes v for people and programs.
-func printJSON(w io.Writer, v any) error {
-	data, err := json.Marshal(v, jsontext.WithIndent("  "))
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "%s\n", data)
-	return err
-}
-
-func printRegions(w io.Writer, answer regionsAnswer, now time.Time) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "REGION\tUPSTREAM\tSTATE\tSINCE\tREQUESTS\tFAILED\tLAST CHECK")
+func printRegions(w io.Writer, answer regionsAnswer, now time.Time) {
+	var rows [][]string
 	for _, r := range answer.Regions {
 		name := r.Name
 		if r.Default {
@@ -90,10 +65,12 @@ func printRegions(w io.Writer, answer regionsAnswer, now time.Time) error {
 			if !u.Retry.IsZero() && u.Retry.After(now) {
 				state += ", tried in " + round(u.Retry.Sub(now))
 			}
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", name, u.Address, state, ago(u.Since, now), u.Requests, u.Failures, lastCheck(u.Check, now))
+			rows = append(rows, []string{
+				name, u.Address, state, ago(u.Since, now), strconv.Itoa(u.Requests), strconv.Itoa(u.Failures), lastCheck(u.Check, now),
+			})
 		}
 	}
-	return table.Flush()
+	Table(w, "REGION|UPSTREAM|STATE|SINCE|REQUESTS|FAILED|LAST CHECK", rows)
 }
 
 func lastCheck(c *edge.CheckReport, now time.Time) string {

@@ -199,6 +199,32 @@ func (f *Follower) Watch(hear func(feed.Message)) (stop func()) {
 // watchers are told after.
 func (f *Follower) tell(m feed.Message) { f.news = append(f.news, m) }
 
+// Revoke takes in a revocation that somebody decided at this POP: it is kept as
+// any other, and told to nobody. news reports whether it changed anything.
+func (f *Follower) Revoke(r feed.Revocation) (news bool, err error) {
+	if err := r.Check(); err != nil {
+		return false, err
+	}
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	f.mu.Lock()
+	news, err = f.state.Apply("", r, time.Now())
+	entries := f.state.Len()
+	f.mu.Unlock()
+	if news {
+		revocations.Set(float64(entries))
+		f.wake()
+	}
+	return news, err
+}
+
+// Revocations is how many are held.
+func (f *Follower) Revocations() int {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.state.Len()
+}
+
 // known is called by one goroutine at a time.
 func (f *Follower) known() {
 	if f.knows.CompareAndSwap(false, true) {

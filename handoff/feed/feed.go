@@ -124,6 +124,9 @@ type Revocation struct {
 	Expires int64 `json:"exp"`
 }
 
+// Check says what is wrong with the content, nil when nothing is.
+func (r Revocation) Check() error { return r.check() }
+
 func (r Revocation) kind() string {
 	what := "session"
 	switch {

@@ -65,6 +65,14 @@ func (k Key) algorithms() []string {
 	return nil
 }
 
+// Algorithms are those that the key may verify with.
+func (k Key) Algorithms() []string {
+	if k.Algorithm != "" {
+		return []string{k.Algorithm}
+	}
+	return k.algorithms()
+}
+
 // Allows reports whether the key may verify a signature made with algorithm.
 func (k Key) Allows(algorithm string) bool {
 	if k.Algorithm != "" && k.Algorithm != algorithm {

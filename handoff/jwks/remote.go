@@ -169,6 +169,37 @@ func (r *Remote) Find(ctx context.Context, id string) (key Key, found bool, err 
 	return Key{}, false, r.unavailable(now)
 }
 
+// Peek is [Remote.Find] without a fetch: what the set at hand has to say. Where
+// there is none yet the error is [ErrUnavailable].
+func (r *Remote) Peek(id string) (key Key, found bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	if key, found = r.look(id, now); found {
+		return key, true, nil
+	}
+	return Key{}, false, r.unavailable(now)
+}
+
+// State is what a [Remote] holds, for people.
+type State struct {
+	// Set is what was fetched or restored last. Nil: nothing yet.
+	Set *Set
+	// Usable reports whether it answers: it does until it is too old.
+	Usable bool
+	// Fetched is when it was fetched.
+	Fetched time.Time
+	// Err is how the last fetch failed. Nil: it was good, or there was none.
+	Err error
+}
+
+// State gives the set at hand and how the last fetch ended. It fetches nothing.
+func (r *Remote) State() State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return State{Set: r.set, Usable: r.usable(r.now()), Fetched: r.fetched, Err: r.err}
+}
+
 // look finds a key in the set at hand. The caller holds mu.
 func (r *Remote) look(id string, now time.Time) (Key, bool) {
 	if !r.usable(now) {
@@ -187,6 +218,8 @@ func (r *Remote) unavailable(now time.Time) error {
 	switch {
 	case r.err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, r.err)
+	case r.set == nil:
+		return fmt.Errorf("%w: %s: nothing was fetched yet", ErrUnavailable, r.source())
 	case !r.usable(now):
 		return fmt.Errorf("%w: %s: the set is too old", ErrUnavailable, r.source())
 	}
