@@ -6,6 +6,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
+	"github.com/gatehouse-edge/gatehouse/caddymodule/bot"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/command"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
@@ -41,6 +42,8 @@ func init() {
 	caddy.RegisterModule(new(guard.Guard))
 	httpcaddyfile.RegisterHandlerDirective("edge_guard", guard.Parse)
 	httpcaddyfile.RegisterDirectiveOrder("edge_guard", httpcaddyfile.Before, "tracing")
+
+	caddy.RegisterModule(bot.Match{})
 
 	caddy.RegisterModule(decision.Trace{})
 	httpcaddyfile.RegisterHandlerDirective("edge_trace", decision.ParseTrace)

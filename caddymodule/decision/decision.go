@@ -143,6 +143,9 @@ type Decision struct {
 	Link      Link
 	LinkKeyID string
 
+	// Bot is what kind of program sent the request. Its zero value: nobody asked.
+	Bot Bot
+
 	// Country and Continent are where the client's address is: an ISO 3166-1
 	// alpha-2 code, and one of AF AN AS EU NA OC SA. Empty: unknown, or nobody asked.
 	Country, Continent string
@@ -288,6 +291,16 @@ func (d *Decision) placeholder(key string) (any, bool) {
 		return d.Country, true
 	case "edge.geo.continent":
 		return d.Continent, true
+	case "edge.bot.class":
+		return d.Bot.Class, true
+	case "edge.bot.name":
+		return d.Bot.Name, true
+	case "edge.bot.score":
+		return d.Bot.Score, true
+	case "edge.bot.reason":
+		return d.Bot.Reason, true
+	case "edge.bot.verified":
+		return d.Bot.Verified, true
 	case "edge.cache":
 		return d.CacheStatus, true
 	case "http.auth.user.id": // what Caddy's access log calls user_id

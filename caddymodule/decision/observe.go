@@ -40,6 +40,9 @@ func (d *Decision) MarshalLogObject(e zapcore.ObjectEncoder) error {
 			e.AddString(row.field, row.value)
 		}
 	}
+	if d.Bot.Class != "" {
+		d.Bot.log(e)
+	}
 	if d.err != nil {
 		e.AddString(handoff.FieldError, d.err.Error())
 	}
@@ -77,6 +80,10 @@ var (
 		Name: handoff.MetricsEdge + "replays_total",
 		Help: "Requests replayed after a 421, by the region they were replayed to.",
 	}, []string{"region"})
+	bots = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: handoff.MetricsEdge + "bots_total",
+		Help: "Clients by class, and by what that led to.",
+	}, []string{"class", "verdict"})
 	exposures = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: handoff.MetricsEdge + "exposures_total",
 		Help: "Clients that met a variant of an experiment for the first time at this POP.",
@@ -85,7 +92,7 @@ var (
 
 // Register puts the metrics into the registry of this config.
 func Register(ctx caddy.Context) error {
-	for _, c := range []prometheus.Collector{requests, auths, links, problems, replays, exposures} {
+	for _, c := range []prometheus.Collector{requests, auths, links, bots, problems, replays, exposures} {
 		var already prometheus.AlreadyRegisteredError
 		if err := ctx.GetMetricsRegistry().Register(c); err != nil && !errors.As(err, &already) {
 			return err
@@ -99,6 +106,9 @@ func (d *Decision) count(took time.Duration) {
 	requests.WithLabelValues(string(d.Outcome), d.Home).Observe(took.Seconds())
 	if d.Auth != AuthNone {
 		auths.WithLabelValues(string(d.Auth)).Inc()
+	}
+	if d.Bot.Class != "" {
+		bots.WithLabelValues(d.Bot.Class, string(d.Bot.verdict())).Inc()
 	}
 	if d.Link != LinkNone {
 		links.WithLabelValues(string(d.Link)).Inc()

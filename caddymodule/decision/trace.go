@@ -89,6 +89,8 @@ func (d *Decision) annotate(span trace.Span, err error) {
 		{handoff.AttrAuth, string(d.Auth)},
 		{handoff.AttrTenant, d.Identity.Tenant},
 		{handoff.AttrLink, string(d.Link)},
+		{handoff.AttrBotClass, d.Bot.Class},
+		{handoff.AttrBotReason, d.Bot.Reason},
 		{handoff.AttrCountry, d.Country},
 		{handoff.AttrRegion, d.Home},
 		{handoff.AttrRegionReason, string(d.Reason)},

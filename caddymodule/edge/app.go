@@ -70,6 +70,9 @@ type App struct {
 	// [Breaker] says.
 	Breaker *Breaker `json:"breaker,omitempty"`
 
+	// Bots tags requests with what sent them. Default: nobody is tagged.
+	Bots *Bots `json:"bots,omitempty"`
+
 	ctx    caddy.Context
 	logger *zap.Logger
 	shared sharing
@@ -188,6 +191,11 @@ func (a *App) check() error {
 	if err := a.checkHealth(); err != nil {
 		return err
 	}
+	if a.Bots != nil {
+		if err := a.Bots.check(); err != nil {
+			return fmt.Errorf("bots: %w", err)
+		}
+	}
 	return a.checkIssuers()
 }
 
@@ -289,6 +297,12 @@ func (a *App) loaded() error {
 		for _, i := range a.Issuers {
 			if err := i.load(a); err != nil {
 				a.loadErr = fmt.Errorf("issuer %q: %w", i.Name, err)
+				return
+			}
+		}
+		if a.Bots != nil {
+			if err := a.Bots.load(a); err != nil {
+				a.loadErr = fmt.Errorf("bots: %w", err)
 				return
 			}
 		}

@@ -83,6 +83,19 @@ func ParseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //			max_stale <duration>
 //			max_stale_reads <duration>|unlimited
 //		}
+//		bots {
+//			crawler <name> {
+//				class <class>
+//				agent <token...>
+//				ranges <path>
+//				signature_agent <origin>
+//				keys <path>
+//			}
+//			refuse <class...>
+//			refuse_verified
+//			shadow
+//			enforce
+//		}
 //	}
 //
 // Placeholders are not read here; {$VARIABLE} is, as everywhere in a Caddyfile.
@@ -118,12 +131,14 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = One(d, &a.CookieSecretEnv)
 		case "feed":
 			err = a.unmarshalFeed(d)
+		case "bots":
+			err = a.unmarshalBots(d)
 		case "health":
 			err = unmarshalHealth(d, &a.Health)
 		case "breaker":
 			err = unmarshalBreaker(d, &a.Breaker)
 		default:
-			err = Unknown(d, "edge", "pop", "default_region", "region", "assertion", "issuer", "session_cookie", "cookie_secret_file", "cookie_secret_env", "feed", "health", "breaker")
+			err = Unknown(d, "edge", "pop", "default_region", "region", "assertion", "issuer", "session_cookie", "cookie_secret_file", "cookie_secret_env", "feed", "bots", "health", "breaker")
 		}
 		if err != nil {
 			return err

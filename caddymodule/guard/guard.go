@@ -94,6 +94,9 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}
 	clean(r, trusted)
 	refusal := refuse(r, d.Target)
+	if refusal == nil {
+		refusal = g.tag(r, d)
+	}
 	d.GuardDone()
 
 	var err error
@@ -129,6 +132,18 @@ func refuse(r *http.Request, target string) *problem.Problem {
 			return problem.New(http.StatusTooEarly, problem.TooEarly, "")
 		}
 		edge.MarkEarlyData(r)
+	}
+	return nil
+}
+
+// tag says what kind of program sent the request, and refuses one that is unwelcome
+// and claims no session: who claims one is looked at where that is known.
+func (g *Guard) tag(r *http.Request, d *decision.Decision) *problem.Problem {
+	if err := g.app.TagBot(r, d); err != nil {
+		return problem.New(http.StatusInternalServerError, problem.Internal, "").WithCause(err)
+	}
+	if d.Bot.Verdict == decision.VerdictPending && !g.app.ClaimsSession(r.Header) {
+		return d.Unwelcome()
 	}
 	return nil
 }

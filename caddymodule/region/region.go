@@ -117,6 +117,9 @@ func (h *Region) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 	if err != nil {
 		return err
 	}
+	if p := d.Unwelcome(); p != nil { // on a route without edge_session
+		return d.Refuse(w, r, p, name)
+	}
 	stage := d.Stage(r.Context(), handoff.SpanRegionSelect)
 	home, why := h.choose(r, d)
 	d.Region(home, why)

@@ -224,6 +224,9 @@ func (s *Session) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		case d.Auth == decision.AuthPreflight:
 			return next.ServeHTTP(w, r)
 		case s.Optional && !bearer && excused(d.Auth):
+			if p := d.Unwelcome(); p != nil {
+				return d.Refuse(w, r, p, name)
+			}
 			dropCookie(r.Header, s.app.SessionCookie)
 			return next.ServeHTTP(w, r)
 		default:

@@ -14,6 +14,8 @@ const (
 	SessionsUnavailable = "sessions-unavailable"
 	// TooManyAttempts: this sign-in name was tried in vain too often.
 	TooManyAttempts = "too-many-attempts"
+	// BotRefused: programs of the client's kind are not let in without a session.
+	BotRefused = "bot-refused"
 	// Forbidden: the session holds, and may not do this.
 	Forbidden = "forbidden"
 	// CrossOrigin: an unsafe request that another site made a browser send.
@@ -65,6 +67,7 @@ var titles = map[string]string{
 	SignInAgain:          "The user must sign in again",
 	SessionsUnavailable:  "Sessions cannot be checked now",
 	TooManyAttempts:      "Too many attempts to sign in",
+	BotRefused:           "Programs of this kind are not let in",
 	Forbidden:            "This session may not do that",
 	CrossOrigin:          "The request comes from another site",
 	TooEarly:             "The request came before the TLS handshake was complete",
