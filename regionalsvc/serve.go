@@ -21,6 +21,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/accounts"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/api"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/customers"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/directory"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/feed"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/invoices"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/jobs"
@@ -69,6 +70,7 @@ type service struct {
 	jobs     *jobs.Client
 	outbox   *feed.Outbox    // nil: no feed
 	feed     *feed.Publisher // nil: no feed
+	known    *directory.Live
 	flush    func(context.Context) error
 }
 
@@ -129,13 +131,16 @@ func (s *Serve) open(ctx context.Context, c *config, log *zap.Logger) (_ *servic
 	if err := v.openFeed(); err != nil {
 		return nil, fmt.Errorf("--nats-url: %w", err)
 	}
+	if v.known, err = directory.Open(ctx, c.directory, s.Region, v.requests, v.outbox, log); err != nil {
+		return nil, err
+	}
 	v.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	routes, err := v.routes(c)
 	if err != nil {
 		return nil, err
 	}
 	v.api, err = api.New(api.Config{
-		Region: s.Region, Directory: c.directory, Keys: c.edgeKeys, SessionKeys: c.sessions, Ready: v.ready.ask,
+		Region: s.Region, Directory: v.known.Directory, Keys: c.edgeKeys, SessionKeys: c.sessions, Ready: v.ready.ask,
 		RequestTimeout: s.RequestTimeout, MaxInFlight: s.MaxInFlight,
 		Log: log, Metrics: telemetry.NewMetrics(v.metrics),
 	}, routes...)
@@ -197,8 +202,8 @@ func (v *service) routes(c *config) ([]api.Route, error) {
 		return nil, err
 	}
 	ordersOf, customersOf := orders.New(db, v.jobs), customers.New(db)
-	people := accounts.New(db, c.directory, c.sessions, showLogin, v.outbox)
-	pages := &portal.Portal{Region: v.Region, Regions: c.directory.Regions(), Overview: overview(people, ordersOf, customersOf)}
+	people := accounts.New(db, v.known.Directory, c.sessions, showLogin, v.outbox)
+	pages := &portal.Portal{Region: v.Region, Regions: v.known.Regions(), Overview: overview(people, ordersOf, customersOf)}
 	var routes []api.Route
 	for _, capability := range [][]api.Route{
 		people.Routes(), pages.Routes(), ordersOf.Routes(), customersOf.Routes(),
@@ -281,7 +286,7 @@ func (v *service) serve(ctx context.Context, listener, operator net.Listener) er
 	return err
 }
 
-// publish begins to publish the feed. The function it gives ends that, after what
+// publish begins to publish the feed, and to follow what other regions say in it. The function it gives ends that, after what
 // the last requests decided was published; it comes before the pools are closed.
 func (v *service) publish() (end func()) {
 	if v.feed == nil {
@@ -290,6 +295,7 @@ func (v *service) publish() (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var publishing sync.WaitGroup
 	publishing.Go(func() { v.feed.Run(ctx) })
+	publishing.Go(func() { v.known.Follow(ctx, v.broker()) })
 	return func() {
 		cancel()
 		publishing.Wait()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
+	handfeed "github.com/gatehouse-edge/gatehouse/handoff/feed"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/api"
 )
@@ -116,9 +117,9 @@ func (s *Service) logout(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	who := api.Who(r)
-	if home, known := s.directory.Home(who.Tenant); known {
-		if home != s.sessions.Region {
-			return api.Misdirected(r, home, s.directory.Epoch(who.Tenant))
+	if t, known := s.directory.Tenant(who.Tenant); known && t.State != handfeed.Closed {
+		if t.Home != s.sessions.Region {
+			return api.Misdirected(r, t.Home, t.Epoch)
 		}
 		if err := s.Logout(r.Context(), who); err != nil {
 			return err

@@ -14,10 +14,12 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/feed"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 	"github.com/gatehouse-edge/gatehouse/handoff/strictjwt"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/directory"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/telemetry"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
 )
 
 // Defaults of [Config].
@@ -111,7 +113,11 @@ func (a *API) register(route Route) (err error) {
 		return fmt.Errorf("route %q: a pattern is a method, a space and a path", route.Pattern)
 	}
 	a.mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
-		if err := a.answer(w, r, route); err != nil {
+		err := a.answer(w, r, route)
+		if moved := (*tenancy.Elsewhere)(nil); errors.As(err, &moved) {
+			err = NotAtWork(r, a.Region, moved.Tenant)
+		}
+		if err != nil {
 			a.fail(w, r, err)
 		}
 	})
@@ -228,19 +234,34 @@ func (a *API) admit(r *http.Request) error {
 		return problem.New(http.StatusUnauthorized, problem.Unauthenticated, "").
 			WithHeader("WWW-Authenticate", `Bearer realm="gatehouse"`)
 	}
-	home, known := a.Directory.Home(who.Tenant)
-	switch {
-	case !known:
+	t, known := a.Directory.Tenant(who.Tenant)
+	if !known {
 		return problem.New(http.StatusForbidden, problem.Forbidden, "the session's tenant is in no region")
-	case home != a.Region:
-		return Misdirected(r, home, a.Directory.Epoch(who.Tenant))
+	}
+	if t.Home != a.Region || t.State != feed.Active {
+		return NotAtWork(r, a.Region, t)
 	}
 	return nil
 }
 
-// Misdirected says that r belongs to the region home, where its tenant is since
-// epoch (0: unknown, or no tenant's), and that nothing was done here: 421, which the edge replays there once. A replay is answered 503, for
-// two regions that each point at the other must not keep the edge busy.
+// NotAtWork says of a request whose tenant is not at work in the region here what
+// that comes to: it belongs elsewhere, or nowhere, or for the moment nowhere.
+// Nothing was done.
+func NotAtWork(r *http.Request, here string, t feed.Tenant) error {
+	switch {
+	case t.State == feed.Closed:
+		return problem.New(http.StatusForbidden, problem.Forbidden, "the session's tenant is closed")
+	case t.Home != here:
+		return Misdirected(r, t.Home, t.Epoch)
+	}
+	return problem.New(http.StatusServiceUnavailable, problem.RegionUnavailable,
+		"the tenant is moving; nothing was done").WithRetryAfter(time.Second)
+}
+
+// Misdirected says that r belongs to the region home, by the decision epoch of its
+// tenant's (0: of no tenant's), and that nothing was done here: 421, which the edge
+// replays there once. A replay is answered 503, for two regions that each point at
+// the other must not keep the edge busy.
 func Misdirected(r *http.Request, home string, epoch int64) error {
 	if claims := handoff.FromContext(r.Context()); claims != nil && claims.Replay {
 		return problem.New(http.StatusServiceUnavailable, problem.RegionUnavailable,

@@ -22,11 +22,13 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/feed"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/api"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/api/apitest"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/directory"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/telemetry"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
 )
 
 // region is one with a POP that it believes.
@@ -192,6 +194,31 @@ func TestAPI_homeIsDecidedBeforeTheHandler(t *testing.T) {
 					t.Error("no Retry-After")
 				}
 			})
+		}
+	}
+}
+
+// A write that the database refuses, since its tenant has moved there while this
+// process did not know, is answered as if it had known.
+func TestAPI_whatTheDatabaseRefusesBelongsElsewhere(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		moved  feed.Tenant
+		status int
+		name   string
+		epoch  string
+	}{
+		{feed.Tenant{Tenant: "acme", Home: "us", State: feed.Active, Epoch: 7}, http.StatusMisdirectedRequest, problem.Misdirected, "7"},
+		{feed.Tenant{Tenant: "acme", Home: "eu", State: feed.Moving, Epoch: 7}, http.StatusServiceUnavailable, problem.RegionUnavailable, ""},
+		{feed.Tenant{Tenant: "acme", Home: "eu", State: feed.Closed, Epoch: 7}, http.StatusForbidden, problem.Forbidden, ""},
+	} {
+		g := newRegion(t, nil, api.Route{Pattern: "POST /api/x", Handle: func(http.ResponseWriter, *http.Request) error {
+			return fmt.Errorf("place order: %w", &tenancy.Elsewhere{Tenant: row.moved})
+		}})
+		resp := g.ask(t, http.MethodPost, "/api/x", apitest.User("acme"))
+		wantProblem(t, resp, row.status, row.name)
+		if got := resp.Header.Get(handoff.HeaderHomeEpoch); got != row.epoch {
+			t.Errorf("%+v: epoch %q, want %q", row.moved, got, row.epoch)
 		}
 	}
 }

@@ -1,6 +1,9 @@
 // Package directory holds what every region knows of all tenants: where each is
 // at home, and where a sign-in name is. It is the only data that is readable
 // without a tenant, and so small that it is kept in memory.
+//
+// A file is its beginning. From there it lives in each region's database and
+// follows the feed: see [Live].
 package directory
 
 import (
@@ -9,15 +12,18 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/feed"
 )
 
 // Limits of a directory file and of a sign-in name, in bytes.
@@ -39,7 +45,7 @@ type File struct {
 type Tenant struct {
 	Home string `json:"home"`
 	// Epoch is that of the move which brought the tenant there, and grows with every
-	// move. 0: it was never given one.
+	// move. 0: it is 1.
 	Epoch int64 `json:"epoch,omitempty"`
 }
 
@@ -49,12 +55,20 @@ type Login struct {
 	Tenant string `json:"tenant"`
 }
 
-// Directory answers where tenants and sign-in names are at home. It is not
-// changed once made, and safe for concurrent use.
+// Directory answers where tenants and sign-in names are at home. It is safe for
+// concurrent use.
 type Directory struct {
-	file    File
-	key     []byte
-	regions []string
+	key []byte
+
+	mu      sync.RWMutex
+	tenants map[string]feed.Tenant
+	logins  map[string]login
+}
+
+// login is the tenant that has a sign-in name, empty when none has it any more.
+type login struct {
+	tenant   string
+	sequence feed.Sequence
 }
 
 // Load reads the directory file at path. key is the secret of the sign-in
@@ -87,12 +101,12 @@ func Parse(data, key []byte) (*Directory, error) {
 	return New(file, key)
 }
 
-// New makes a directory of file, which the caller does not change any more.
+// New makes a directory of file.
 func New(file File, key []byte) (*Directory, error) {
 	if len(key) < MinKey {
 		return nil, fmt.Errorf("the key has %d bytes, at least %d are asked for", len(key), MinKey)
 	}
-	regions := map[string]bool{}
+	d := &Directory{key: slices.Clone(key), tenants: map[string]feed.Tenant{}, logins: map[string]login{}}
 	for name, tenant := range file.Tenants {
 		if !handoff.ValidTenant(name) {
 			return nil, fmt.Errorf("tenant %q: a name is 1 to 63 of a-z, 0-9 and '-'", name)
@@ -103,18 +117,14 @@ func New(file File, key []byte) (*Directory, error) {
 		if tenant.Epoch < 0 {
 			return nil, fmt.Errorf("tenant %q: epoch %d: it is a whole number from 1, or absent", name, tenant.Epoch)
 		}
-		regions[tenant.Home] = true
+		d.tenants[name] = feed.Tenant{Tenant: name, Home: tenant.Home, State: feed.Active, Epoch: max(tenant.Epoch, 1)}
 	}
-	for hash, login := range file.Logins {
-		if err := checkLogin(hash, login, file.Tenants); err != nil {
+	for hash, entry := range file.Logins {
+		if err := checkLogin(hash, entry, file.Tenants); err != nil {
 			return nil, fmt.Errorf("login %q: %w", hash, err)
 		}
+		d.logins[hash] = login{entry.Tenant, 1}
 	}
-	d := &Directory{file: file, key: slices.Clone(key)}
-	for name := range regions {
-		d.regions = append(d.regions, name)
-	}
-	slices.Sort(d.regions)
 	return d, nil
 }
 
@@ -133,28 +143,80 @@ func checkLogin(hash string, login Login, tenants map[string]Tenant) error {
 }
 
 // Home is the region in which tenant is at home. ok is false for a tenant that
-// is not known.
+// is not known, or closed.
 func (d *Directory) Home(tenant string) (region string, ok bool) {
-	entry, ok := d.file.Tenants[tenant]
-	return entry.Home, ok
+	t, known := d.Tenant(tenant)
+	return t.Home, known && t.State != feed.Closed
 }
 
-// Epoch is that of the tenant's home, 0 where it has none.
-func (d *Directory) Epoch(tenant string) int64 { return d.file.Tenants[tenant].Epoch }
+// Tenant is all that is known of tenant.
+func (d *Directory) Tenant(tenant string) (t feed.Tenant, known bool) {
+	d.mu.RLock()
+	t, known = d.tenants[tenant]
+	d.mu.RUnlock()
+	return t, known
+}
 
-// Login is where the sign-in name email is, in whatever way it was typed. ok
-// is false when no region knows it.
+// Login is where the sign-in name email is, in whatever way it was typed: where
+// its tenant is. ok is false when no region knows it.
 func (d *Directory) Login(email string) (home, tenant string, ok bool) {
 	name, err := Normalize(email)
 	if err != nil {
 		return "", "", false
 	}
-	entry, ok := d.file.Logins[LoginHash(d.key, name)]
-	return entry.Home, entry.Tenant, ok
+	hash := LoginHash(d.key, name)
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	entry, known := d.logins[hash]
+	t, at := d.tenants[entry.tenant]
+	if !known || !at || t.State == feed.Closed {
+		return "", "", false
+	}
+	return t.Home, entry.tenant, true
 }
 
 // Regions are the names of the regions in which some tenant is at home, sorted.
-func (d *Directory) Regions() []string { return slices.Clone(d.regions) }
+func (d *Directory) Regions() []string {
+	regions := map[string]bool{}
+	d.mu.RLock()
+	for _, t := range d.tenants {
+		regions[t.Home] = true
+	}
+	d.mu.RUnlock()
+	return slices.Sorted(maps.Keys(regions))
+}
+
+// news reports whether m says more than is known.
+func (d *Directory) news(m feed.Message) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	switch m := m.(type) {
+	case feed.Tenant:
+		return m.Epoch > d.tenants[m.Tenant].Epoch
+	case feed.Login:
+		return m.Sequence > d.logins[m.Hash].sequence
+	}
+	return false
+}
+
+// learn takes what is later than what is known.
+func (d *Directory) learn(m feed.Message) {
+	if !d.news(m) {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch m := m.(type) {
+	case feed.Tenant:
+		if m.Epoch > d.tenants[m.Tenant].Epoch {
+			d.tenants[m.Tenant] = m
+		}
+	case feed.Login:
+		if m.Sequence > d.logins[m.Hash].sequence {
+			d.logins[m.Hash] = login{m.Tenant, m.Sequence}
+		}
+	}
+}
 
 // LoginHash is the key of a sign-in name in [File].Logins: HMAC-SHA256 under
 // key, in hexadecimal. Whoever holds the file without the key can neither read

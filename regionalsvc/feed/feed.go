@@ -86,8 +86,8 @@ func (o *Outbox) queue(tx *tenancy.Tx, m feed.Message) error {
 
 // Publish publishes what is no single tenant's, when tx commits: a [feed.Tenant],
 // [feed.Login], [feed.Definition], or a [feed.KV] or [feed.Purge] for everybody. It
-// takes the place of the one before; its sequence is set here. What POPs could not
-// use is refused.
+// takes the place of the one before; its sequence is set here. The same again is
+// nothing new, but for a purge. What POPs could not use is refused.
 func (o *Outbox) Publish(ctx context.Context, tx pgx.Tx, messages ...feed.Message) error {
 	if o == nil {
 		return nil
@@ -114,13 +114,17 @@ func (o *Outbox) state(m feed.Message) ([]any, error) {
 	case feed.Tenant:
 		sequenced = false
 	case feed.Login:
-		known.Sequence, expires, m = 0, known.Expires, known
+		known.Sequence = 0
+		expires, m = known.Expires, known
 	case feed.Definition:
-		known.Sequence, expires, m = 0, known.Expires, known
+		known.Sequence = 0
+		expires, m = known.Expires, known
 	case feed.KV:
-		known.Sequence, expires, m = 0, known.Expires, known
+		known.Sequence = 0
+		expires, m = known.Expires, known
 	case feed.Purge:
-		known.Sequence, expires, m = 0, known.Expires, known
+		known.Sequence = 0
+		expires, m = known.Expires, known
 	default:
 		return nil, fmt.Errorf("publish: %T is no state", m)
 	}
@@ -133,7 +137,8 @@ func (o *Outbox) state(m feed.Message) ([]any, error) {
 		at := time.Unix(expires, 0)
 		until = &at
 	}
-	return []any{subject, string(document), sequenced, until}, nil
+	_, again := m.(feed.Purge) // the same purge is another one
+	return []any{subject, string(document), sequenced, until, again}, nil
 }
 
 // Gone makes a message that says that what m names is gone.

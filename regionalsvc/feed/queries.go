@@ -9,7 +9,8 @@ const (
 insert into feed_state (subject, message, sequenced, seq, expires_at)
 values ($1, $2, $3, (extract(epoch from clock_timestamp()) * 1e6)::bigint, coalesce($4, 'infinity'::timestamptz))
 on conflict (subject) do update set message = excluded.message, expires_at = excluded.expires_at,
-    seq = greatest(feed_state.seq + 1, (extract(epoch from clock_timestamp()) * 1e6)::bigint)`
+    seq = greatest(feed_state.seq + 1, (extract(epoch from clock_timestamp()) * 1e6)::bigint)
+ where $5 or feed_state.message <> excluded.message`
 
 	// What is due, and the time as of which that is so. There is always a row: one
 	// without a subject says that nothing is due. Of those of one transaction the

@@ -18,7 +18,8 @@ grant select, insert, delete, update (revoked_at) on sessions to {role};
 grant select, insert, delete, update (published_at) on feed_outbox to {role};
 grant select, insert, update on feed_stream to {role};
 grant select, insert, update, delete on feed_state to {role};
-grant select, insert, update on directory_tenants, directory_logins to {role};
+grant select, insert, update on directory_tenants, directory_logins, directory_region to {role};
+grant execute on function tenant_write(text), tenant_move(text) to {role};
 grant execute on function idempotency_begin(text, text, bytea, interval) to {role};
 
 -- Jobs belong to no tenant: workers take the tenant from the job's arguments.

@@ -20,7 +20,7 @@ import (
 // reason that a reviewer believes.
 var withoutTenant = []string{
 	"goose_db_version", "river_migration", // versions of the schema
-	"directory_tenants", "directory_logins", // where each tenant is, and hashes of sign-in names under a key: asked before a tenant is known
+	"directory_tenants", "directory_logins", "directory_region", // where each tenant is, and hashes of sign-in names under a key: asked before a tenant is known
 	"feed_state",                 // likewise what is published of states; values of a bucket are those that POPs may show
 	"feed_outbox", "feed_stream", // what POPs are told, drained for all tenants at once; names of ended sessions, no content
 	"river_job", "river_leader", "river_notification", "river_queue", // workers take the tenant from a job's arguments

@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/feed"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/postgres"
 )
@@ -55,6 +56,9 @@ func New(pool *pgxpool.Pool) *DB { return &DB{pool: pool} }
 // problem's outcome is [problem.OutcomeUnknown]: only a retry with the same
 // Idempotency-Key can tell.
 //
+// A tenant that has moved away, or is about to, is [*Elsewhere]: nothing was done,
+// and no process's older directory can have it otherwise.
+//
 // No connection in time, and a statement over its time limit, are 503 problems.
 func (db *DB) Write(ctx context.Context, tenant string, fn func(*Tx) error) error {
 	return db.run(ctx, tenant, pgx.TxOptions{AccessMode: pgx.ReadWrite}, fn)
@@ -73,13 +77,13 @@ func (db *DB) run(ctx context.Context, tenant string, options pgx.TxOptions, fn 
 	for attempt := 1; ; attempt++ {
 		err := db.attempt(ctx, tenant, options, fn)
 		if err == nil || attempt == attempts || !repeatable(err) || ctx.Err() != nil {
-			return translate(err)
+			return translate(tenant, err)
 		}
 		pause := time.NewTimer(minPause + rand.N(maxPause-minPause))
 		select {
 		case <-ctx.Done():
 			pause.Stop()
-			return translate(err)
+			return translate(tenant, err)
 		case <-pause.C:
 		}
 	}
@@ -92,6 +96,25 @@ func (db *DB) attempt(ctx context.Context, tenant string, options pgx.TxOptions,
 		return err
 	}
 	return tx.commit(ctx)
+}
+
+// Elsewhere is the error of a write for a tenant that is not at work in this region.
+type Elsewhere struct{ feed.Tenant }
+
+func (e *Elsewhere) Error() string {
+	return fmt.Sprintf("tenant %s is not at work here but %s in %s", e.Tenant.Tenant, e.State, e.Home)
+}
+
+// notHere is the code of the function tenant_write.
+const notHere = "GH001"
+
+// elsewhere reads the error of that function.
+func elsewhere(tenant string, e *pgconn.PgError) error {
+	known := feed.Tenant{Tenant: tenant}
+	if _, err := fmt.Sscan(e.Detail, &known.Home, &known.State, &known.Epoch); err != nil {
+		return fmt.Errorf("%s: %q: %w", e.Message, e.Detail, err)
+	}
+	return &Elsewhere{known}
 }
 
 // commitError is an error of COMMIT, or of a message that held it.
@@ -135,7 +158,7 @@ func repeatable(err error) bool {
 }
 
 // translate makes what a client should be told out of what PostgreSQL said.
-func translate(err error) error {
+func translate(tenant string, err error) error {
 	var committing *commitError
 	if errors.As(err, &committing) && committing.unknown() {
 		p := problem.New(500, problem.Internal, "the database did not say whether it has committed").WithCause(err)
@@ -145,6 +168,8 @@ func translate(err error) error {
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		switch pgErr.Code {
+		case notHere:
+			return elsewhere(tenant, pgErr)
 		case "57014", "55P03", // query_canceled (statement_timeout), lock_not_available (lock_timeout)
 			"40001", "40P01", // again and again
 			"25P03",                   // idle_in_transaction_session_timeout

@@ -16,6 +16,10 @@ import (
 // setting is gone with it, and the connection carries nothing to the next.
 const setTenant = "select set_config('gatehouse.tenant', $1, true)"
 
+// beginWrite is setTenant for a transaction that writes, and holds the tenant here
+// until it ends: see the function's comment.
+const beginWrite = "select tenant_write($1)"
+
 // errBroken marks an error of the connection while nothing was committed.
 var errBroken = errors.New("the connection to the database broke")
 
@@ -47,7 +51,11 @@ const beginLen = 2
 func begin(pool *pgxpool.Pool, tenant string, options pgx.TxOptions) *Tx {
 	tx := &Tx{pool: pool, tenant: tenant, batch: new(pgx.Batch), readOnly: options.AccessMode == pgx.ReadOnly}
 	tx.batch.BeginTx(options)
-	tx.batch.Queue(setTenant, tenant)
+	statement := beginWrite
+	if tx.readOnly {
+		statement = setTenant
+	}
+	tx.batch.Queue(statement, tenant)
 	return tx
 }
 
