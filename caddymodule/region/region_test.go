@@ -4,8 +4,12 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -13,7 +17,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -21,6 +27,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/health"
 	"github.com/gatehouse-edge/gatehouse/handoff"
 )
 
@@ -155,6 +162,61 @@ func TestUpstreams_areTheHomeRegionsInOrderAndNewForEachRequest(t *testing.T) {
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s: %q, %v; want %q, and never an error", home, got, err, want)
 		}
+	}
+}
+
+// What becomes of a request says something of the upstream, or of somebody else.
+func TestErrand_whoseFaultItIs(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	for name, row := range map[string]struct {
+		err    error
+		counts bool
+	}{
+		"dial":                 {&failure{kind: unsent, cause: reverseproxy.NewDialError(refused)}, true},
+		"handshake":            {&failure{kind: unsent, cause: &tls.CertificateVerificationError{Err: errors.New("unknown authority")}}, true},
+		"no TLS there":         {&failure{kind: unsent, cause: tls.RecordHeaderError{}}, true},
+		"closed at once":       {&failure{kind: unsent, cause: io.EOF}, true},
+		"broke off":            {&failure{kind: broken, cause: io.ErrUnexpectedEOF}, true},
+		"took too long":        {&failure{kind: timedOut, cause: errStalled}, true},
+		"cannot be written":    {&failure{kind: unsent, cause: errors.New("net/http: invalid header field value")}, false},
+		"misdirected":          {&failure{kind: misdirected, detail: detailTwice}, false},
+		"cannot be asserted":   {&failure{kind: tooLong}, false},
+		"the client left":      {gone(context.Canceled), false},
+		"the client broke off": {clientFault(io.ErrUnexpectedEOF), false},
+		"no key":               {caddyhttp.Error(http.StatusInternalServerError, errors.New("no key")), false},
+	} {
+		t.Run(name, func(t *testing.T) { // one after the other: each finds the upstream as new
+			to := newBench(t, "").region.app.Region("eu").Reach()[0]
+			for range health.DefaultFailures {
+				ticket, ok := to.Begin()
+				if !ok {
+					t.Fatal("it is left alone already")
+				}
+				errand{to, ticket}.failed(row.err)
+			}
+			if open := to.Use(time.Now()) != health.Plain; open != row.counts {
+				t.Errorf("the breaker is open: %t, want %t", open, row.counts)
+			}
+		})
+	}
+}
+
+// BenchmarkErrand is what the health of an upstream adds to a request.
+func BenchmarkErrand(b *testing.B) {
+	bench := newBench(b, "")
+	r, d := request("POST", "/")
+	d.Home = "eu"
+	beginExchange(d)
+	r = r.WithContext(context.WithValue(r.Context(), dialInfoCtxKey, reverseproxy.DialInfo{Network: "tcp", Address: "127.0.0.1:2"}))
+	x := exchangeOf(r.Context())
+	answer := &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}}
+	b.ReportAllocs()
+	for b.Loop() {
+		e, err := bench.transport.errand(x, r)
+		if err != nil || e.to == nil {
+			b.Fatal(e, err)
+		}
+		e.answered(answer)
 	}
 }
 
