@@ -275,7 +275,7 @@ func (a *App) Available(region string) bool {
 	if r == nil {
 		return false
 	}
-	best, _ := r.Best(time.Now())
+	best, _ := r.Best()
 	return best != health.None
 }
 
@@ -284,9 +284,9 @@ func (r *Region) Reach() []*Upstream { return r.reach }
 
 // Best says how good the best of the region's upstreams is. Where one is due for a
 // trial, whatever the others are, trial is that one: somebody has to try it.
-func (r *Region) Best(now time.Time) (best health.Use, trial *Upstream) {
+func (r *Region) Best() (best health.Use, trial *Upstream) {
 	for _, u := range r.reach {
-		use := u.health.Use(now)
+		use := u.Use()
 		if use == health.Trial && trial == nil {
 			trial = u
 		}

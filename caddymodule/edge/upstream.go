@@ -74,11 +74,19 @@ func (f Failure) String() string {
 }
 
 // Use says how good the upstream is for a request now.
-func (u *Upstream) Use(now time.Time) health.Use { return u.health.Use(now) }
+func (u *Upstream) Use() health.Use {
+	if u.health.Plain() {
+		return health.Plain
+	}
+	return u.health.Use(time.Now())
+}
 
 // Begin asks to send a request to the upstream. Where it may, one of Answered,
 // Failed and Abandoned must follow.
 func (u *Upstream) Begin() (health.Ticket, bool) {
+	if t, ok := u.health.BeginPlain(); ok {
+		return t, true
+	}
 	t, c, ok := u.health.Begin(time.Now())
 	if c.Changed() {
 		u.changed(c, "requests")

@@ -220,6 +220,9 @@ func New(s Settings, chance func() float64) *Upstream {
 	return u
 }
 
+// Plain reports whether the upstream is like any other, which needs no clock.
+func (u *Upstream) Plain() bool { return u.plain.Load() }
+
 // Use says how good the upstream is for a request now. It changes nothing.
 func (u *Upstream) Use(now time.Time) Use {
 	if u.plain.Load() {
@@ -250,10 +253,16 @@ func (u *Upstream) use(now time.Time) Use {
 	return Plain
 }
 
+// BeginPlain is Begin for an upstream that is Plain, and false for others.
+func (u *Upstream) BeginPlain() (Ticket, bool) {
+	t := Ticket{epoch: u.epoch.Load()} // before the look at plain: else it could be that of a later state
+	return t, u.plain.Load()
+}
+
 // Begin asks to send a request. Where it may, [Upstream.End] must follow.
 func (u *Upstream) Begin(now time.Time) (t Ticket, c Change, ok bool) {
-	if u.plain.Load() {
-		return Ticket{epoch: u.epoch.Load()}, c, true
+	if t, ok := u.BeginPlain(); ok {
+		return t, c, true
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -19,7 +19,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -194,7 +193,7 @@ func TestErrand_whoseFaultItIs(t *testing.T) {
 				}
 				errand{to, ticket}.failed(row.err)
 			}
-			if open := to.Use(time.Now()) != health.Plain; open != row.counts {
+			if open := to.Use() != health.Plain; open != row.counts {
 				t.Errorf("the breaker is open: %t, want %t", open, row.counts)
 			}
 		})

@@ -3,7 +3,6 @@ package region
 import (
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -85,8 +84,7 @@ func (u *Upstreams) GetUpstreams(r *http.Request) ([]*reverseproxy.Upstream, err
 
 // usable gives the region's upstreams that are as good as the best of them is now.
 func usable(region *edge.Region) []*reverseproxy.Upstream {
-	now := time.Now()
-	best, trial := region.Best(now)
+	best, trial := region.Best()
 	switch {
 	case best == health.None:
 		return nil
@@ -97,7 +95,7 @@ func usable(region *edge.Region) []*reverseproxy.Upstream {
 	upstreams := make([]reverseproxy.Upstream, len(all))
 	list := make([]*reverseproxy.Upstream, 0, len(all))
 	for i, u := range all {
-		if u.Use(now) >= best {
+		if u.Use() >= best {
 			upstreams[i].Dial = u.Address
 			list = append(list, &upstreams[i])
 		}
