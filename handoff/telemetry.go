@@ -51,6 +51,13 @@ const (
 	FieldStateBefore   = "state_before"
 )
 
+// Names of the rate limits' log fields: the limit that refused, and those that
+// would have, were they not in dry_run.
+const (
+	FieldRateLimit       = "rate_limit"
+	FieldRateLimitDryRun = "rate_limit_dry_run"
+)
+
 // Names of spans: boring, stable, dotted.
 const (
 	SpanGuard        = "middleware.guard"
@@ -81,6 +88,7 @@ const (
 	AttrCountry      = "gatehouse.country"
 	AttrBotClass     = "gatehouse.bot_class"
 	AttrBotReason    = "gatehouse.bot_reason"
+	AttrRateLimit    = "gatehouse.rate_limit"
 	AttrRewrite      = "gatehouse.rewrite"
 	AttrShortCircuit = "gatehouse.short_circuit"
 	AttrOutcome      = "gatehouse.outcome"
@@ -100,6 +108,12 @@ const (
 	MetricJWKSKeys    = MetricsEdge + "jwks_keys"
 	MetricJWKSFetched = MetricsEdge + "jwks_fetched_timestamp_seconds"
 	MetricJWKSStale   = MetricsEdge + "jwks_stale"
+)
+
+// Names of the rate limits' metrics.
+const (
+	MetricRateLimited = MetricsEdge + "rate_limited_total"
+	MetricRateShared  = MetricsEdge + "rate_limit_shared_total"
 )
 
 // Names of the feed's metrics.

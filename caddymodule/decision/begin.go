@@ -139,6 +139,10 @@ func (d *Decision) answer(h http.Header, status int) {
 	if d.CacheStatus != "" {
 		h.Set("Cache-Status", d.CacheStatus)
 	}
+	if d.RateLimit != "" { // added: a region may have limits of its own
+		h.Add("Ratelimit", d.RateLimit)
+		h.Add("Ratelimit-Policy", d.RateLimitPolicy)
+	}
 	d.stampCookies(h)
 	if d.serverTiming {
 		if timing := d.timing(); timing != "" {

@@ -94,6 +94,7 @@ type Outcome string
 const (
 	OutcomeAnswered        Outcome = "answered"
 	OutcomeRefused         Outcome = "refused"            // junk, by edge_guard
+	OutcomeLimited         Outcome = "rate_limited"       // 429, by a limit of edge_guard
 	OutcomeUnauthenticated Outcome = "unauthenticated"    // 401, or 302 to the login
 	OutcomeForbidden       Outcome = "forbidden"          // 403
 	OutcomeUnavailable     Outcome = "region_unavailable" // nothing was sent
@@ -166,6 +167,15 @@ type Decision struct {
 	// AnonymousID is the id of a visitor in an experiment. Empty: none was needed.
 	AnonymousID string
 
+	// Limit is the rate limit that refused the request. Empty: none did.
+	Limit string
+	// LimitDryRun are those that would have refused it, were they not to be tried first.
+	LimitDryRun []string
+	// RateLimit and RateLimitPolicy are the fields of that name, which tell the
+	// client what is left (draft-ietf-httpapi-ratelimit-headers-11). Empty: no limit
+	// is for the request.
+	RateLimit, RateLimitPolicy string
+
 	// ShortCircuit names what answered in place of the region, if anything did.
 	ShortCircuit string
 	// Outcome is set by whoever knows; empty means that it is read off the status.
@@ -185,6 +195,7 @@ type Decision struct {
 	Exchange any
 
 	w            *writer
+	gates        []Gate
 	idLine       []string // RequestID as a header's value
 	onAnswer     []func(status int, h http.Header)
 	status       int

@@ -2,6 +2,7 @@ package decision
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -33,6 +34,8 @@ func (d *Decision) MarshalLogObject(e zapcore.ObjectEncoder) error {
 		{handoff.FieldVariants, joined(d.Variants)},
 		{handoff.FieldExposures, joined(d.exposures)},
 		{handoff.FieldAnonymousID, d.AnonymousID},
+		{handoff.FieldRateLimit, d.Limit},
+		{handoff.FieldRateLimitDryRun, strings.Join(d.LimitDryRun, ",")},
 		{handoff.FieldShortCircuit, d.ShortCircuit},
 		{handoff.FieldReason, d.Problem},
 	} {
@@ -88,11 +91,15 @@ var (
 		Name: handoff.MetricsEdge + "exposures_total",
 		Help: "Clients that met a variant of an experiment for the first time at this POP.",
 	}, []string{"experiment", "variant"})
+	limits = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: handoff.MetricRateLimited,
+		Help: "Requests over a rate limit: refused, or let through where the limit is in dry_run.",
+	}, []string{"limit", "dry_run"})
 )
 
 // Register puts the metrics into the registry of this config.
 func Register(ctx caddy.Context) error {
-	for _, c := range []prometheus.Collector{requests, auths, links, bots, problems, replays, exposures} {
+	for _, c := range []prometheus.Collector{requests, auths, links, bots, problems, replays, exposures, limits} {
 		var already prometheus.AlreadyRegisteredError
 		if err := ctx.GetMetricsRegistry().Register(c); err != nil && !errors.As(err, &already) {
 			return err
@@ -118,6 +125,12 @@ func (d *Decision) count(took time.Duration) {
 	}
 	if d.Replayed {
 		replays.WithLabelValues(d.Home).Inc()
+	}
+	if d.Limit != "" {
+		limits.WithLabelValues(d.Limit, "false").Inc()
+	}
+	for _, name := range d.LimitDryRun {
+		limits.WithLabelValues(name, "true").Inc()
 	}
 	for _, v := range d.exposures {
 		exposures.WithLabelValues(v.Experiment, v.Name).Inc()

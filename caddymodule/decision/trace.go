@@ -97,6 +97,7 @@ func (d *Decision) annotate(span trace.Span, err error) {
 		{handoff.AttrRewrite, d.Rewritten},
 		{handoff.AttrVariants, joined(d.Variants)},
 		{handoff.AttrExposures, joined(d.exposures)},
+		{handoff.AttrRateLimit, d.Limit},
 		{handoff.AttrShortCircuit, d.ShortCircuit},
 		{handoff.AttrOutcome, string(outcome)},
 	} {

@@ -222,13 +222,13 @@ func (s *Session) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		switch {
 		case held(d):
 		case d.Auth == decision.AuthPreflight:
-			return next.ServeHTTP(w, r)
+			return pass(w, r, d, next)
 		case s.Optional && !bearer && excused(d.Auth):
 			if p := d.Unwelcome(); p != nil {
 				return d.Refuse(w, r, p, name)
 			}
 			dropCookie(r.Header, s.app.SessionCookie)
-			return next.ServeHTTP(w, r)
+			return pass(w, r, d, next)
 		default:
 			return s.refuse(w, r, d, cause)
 		}
@@ -240,6 +240,14 @@ func (s *Session) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return s.forbid(w, r, d, "The session has no claim that allows this.")
 	case !s.isFresh(d):
 		return s.refuseStale(w, r, d)
+	}
+	return pass(w, r, d, next)
+}
+
+// pass lets the request go on, unless somebody who waited for its session says no.
+func pass(w http.ResponseWriter, r *http.Request, d *decision.Decision, next caddyhttp.Handler) error {
+	if passes, err := d.SessionSettled(w, r); !passes {
+		return err
 	}
 	return next.ServeHTTP(w, r)
 }
