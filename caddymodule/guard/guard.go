@@ -39,6 +39,7 @@ const name = "edge_guard"
 //     CONNECT, but for a WebSocket's, with 405; and an unsafe request or an upgrade
 //     in TLS early data, which anyone can send again, with 425 (RFC 8470, section
 //     5.2), be it early here or, by "Early-Data: 1", at a proxy before;
+//   - it holds requests to rate limits, one of which is there by default: for logins;
 //   - it publishes the keys of this POP's assertions at
 //     /.well-known/edge-jwks.json.
 //
@@ -52,8 +53,13 @@ type Guard struct {
 	// Default: false.
 	ServerTiming bool `json:"server_timing,omitempty"`
 
-	app    *edge.App
-	logger *zap.Logger
+	// RateLimits are asked in this order. One named "login" is always there, for
+	// unsafe methods on /login, unless it is Off.
+	RateLimits []*RateLimit `json:"rate_limits,omitempty"`
+
+	app         *edge.App
+	logger      *zap.Logger
+	early, late []*RateLimit // whose keys are known at once, and with the session
 }
 
 // CaddyModule returns the module's information.
@@ -71,7 +77,23 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 		return err
 	}
 	g.app, g.logger = app.(*edge.App), ctx.Logger()
-	return nil
+	return g.use(ctx)
+}
+
+// use readies what the options ask for.
+func (g *Guard) use(ctx caddy.Context) error {
+	if err := g.check(); err != nil {
+		return fmt.Errorf("edge_guard: %w", err)
+	}
+	if err := registerMetrics(ctx); err != nil {
+		return err
+	}
+	return g.provisionLimits(ctx)
+}
+
+// check finds every fault that can be known before the handler runs.
+func (g *Guard) check() error {
+	return g.checkLimits()
 }
 
 // ServeHTTP names the request, cleans it, refuses it or passes it on.
@@ -93,17 +115,11 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		d.ClientTraceID = clientTraceID(r.Header)
 	}
 	clean(r, trusted)
-	refusal := refuse(r, d.Target)
-	if refusal == nil {
-		refusal = g.tag(r, d)
-	}
+	passes, err := g.decide(w, r, d)
 	d.GuardDone()
 
-	var err error
 	switch {
-	case refusal != nil:
-		d.Outcome = decision.OutcomeRefused
-		err = d.Refuse(w, r, refusal, name)
+	case !passes:
 	case r.URL.Path == handoff.JWKSPath:
 		err = g.publish(w, r, d)
 	default:
@@ -112,6 +128,19 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	err = d.Finish(r, err)
 	finished = true
 	return err
+}
+
+// decide reports whether the request goes on; else it is answered.
+func (g *Guard) decide(w http.ResponseWriter, r *http.Request, d *decision.Decision) (bool, error) {
+	refusal := refuse(r, d.Target)
+	if refusal == nil {
+		refusal = g.tag(r, d)
+	}
+	if refusal != nil {
+		d.Outcome = decision.OutcomeRefused
+		return false, d.Refuse(w, r, refusal, name)
+	}
+	return g.limit(w, r, d)
 }
 
 // refuse gives the problem of a request that goes no further, nil for others.

@@ -47,6 +47,9 @@ type Problem struct {
 	// MaxAge is, in seconds, how recent a sign-in is asked for ([SignInAgain]).
 	// Zero: none in particular.
 	MaxAge int `json:"maxAge,omitzero"`
+	// ViolatedPolicies name the rate limits that are used up ([QuotaExceeded]), as the
+	// problem type quota-exceeded of draft-ietf-httpapi-ratelimit-headers-11 does.
+	ViolatedPolicies []string `json:"violated-policies,omitempty"`
 	// Errors name the fields at fault.
 	Errors []FieldError `json:"errors,omitempty"`
 

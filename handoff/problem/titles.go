@@ -16,6 +16,8 @@ const (
 	TooManyAttempts = "too-many-attempts"
 	// BotRefused: programs of the client's kind are not let in without a session.
 	BotRefused = "bot-refused"
+	// QuotaExceeded: a rate limit of the POP is used up.
+	QuotaExceeded = "quota-exceeded"
 	// Forbidden: the session holds, and may not do this.
 	Forbidden = "forbidden"
 	// CrossOrigin: an unsafe request that another site made a browser send.
@@ -68,6 +70,7 @@ var titles = map[string]string{
 	SessionsUnavailable:  "Sessions cannot be checked now",
 	TooManyAttempts:      "Too many attempts to sign in",
 	BotRefused:           "Programs of this kind are not let in",
+	QuotaExceeded:        "A rate limit is used up",
 	Forbidden:            "This session may not do that",
 	CrossOrigin:          "The request comes from another site",
 	TooEarly:             "The request came before the TLS handshake was complete",
