@@ -42,7 +42,8 @@ type Serve struct {
 	SessionIssuer   string        `env:"GATEHOUSE_SESSION_ISSUER" required:"" placeholder:"ISS" help:"Sessions' iss: under it the edge knows this region's key."`
 	SessionAudience string        `env:"GATEHOUSE_SESSION_AUDIENCE" required:"" placeholder:"AUD" help:"Sessions' aud."`
 	SessionCookie   string        `env:"GATEHOUSE_SESSION_COOKIE" default:"__Host-session" help:"Name of the session cookie, the same at the edge. Without __Host- it works over plain http, and is safe there on loopback alone."`
-	SessionLife     time.Duration `env:"GATEHOUSE_SESSION_LIFE" default:"12h" help:"How long a session lasts."`
+	SessionLife     time.Duration `env:"GATEHOUSE_SESSION_LIFE" default:"1h" help:"How long a session's token is good; a renewal begins it anew."`
+	SessionMaxLife  time.Duration `env:"GATEHOUSE_SESSION_MAX_LIFE" default:"12h" help:"How long after the sign-in a session can be renewed: then it is over."`
 
 	EdgeKeys   string `env:"GATEHOUSE_EDGE_KEYS" placeholder:"POP=SOURCE,…" help:"Keys of the POPs that are believed: for each its name and a JWKS file or URL."`
 	EdgeSecret string `env:"GATEHOUSE_EDGE_SECRET" placeholder:"SECRET|file:PATH" help:"In place of keys: a secret of 32 bytes or more that all POPs share. Who has it can speak for any user."`
@@ -104,8 +105,11 @@ func (s *Serve) config() (*config, error) {
 	if s.NATSURL != "" {
 		refuse("--nats-url", s.broker().Check())
 	}
-	if s.LongestSession < s.SessionLife {
-		refuse("--longest-session", fmt.Errorf("%s: must not be shorter than --session-life, %s", s.LongestSession, s.SessionLife))
+	if s.SessionMaxLife < s.SessionLife {
+		refuse("--session-max-life", fmt.Errorf("%s: must not be shorter than --session-life, %s", s.SessionMaxLife, s.SessionLife))
+	}
+	if s.LongestSession < s.SessionMaxLife {
+		refuse("--longest-session", fmt.Errorf("%s: must not be shorter than --session-max-life, %s", s.LongestSession, s.SessionMaxLife))
 	}
 	c.edgeKeys, err = s.loadEdgeKeys()
 	refuse("--edge-keys", err)
@@ -165,7 +169,7 @@ func (s *Serve) loadSessions() (*accounts.Sessions, error) {
 	}
 	return accounts.NewSessions(key, accounts.Sessions{
 		Issuer: s.SessionIssuer, Audience: s.SessionAudience, Region: s.Region,
-		Cookie: s.SessionCookie, Life: s.SessionLife,
+		Cookie: s.SessionCookie, Life: s.SessionLife, MaxLife: s.SessionMaxLife,
 	})
 }
 

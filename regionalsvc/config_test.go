@@ -49,6 +49,8 @@ func TestServe_refusesWrongConfiguration(t *testing.T) {
 		"chmod 600":                           {"--directory-key=file:" + file("k", strings.Repeat("0", 64), 0o644)},
 		"--session-key: stat nowhere.pem":     {"--session-key=nowhere.pem"},
 		"session cookie \"a b\"":              {"--session-cookie=a b"},
+		"shorter than --session-life":         {"--session-life=1h", "--session-max-life=30m"},
+		"shorter than --session-max-life":     {"--session-max-life=48h"},
 		"session life 1s":                     {"--session-life=1s"},
 		`POP "fra": open nowhere`:             {"--edge-keys=fra=nowhere.json"},
 		`"fra": must be POP=FILE`:             {"--edge-keys=fra"},

@@ -203,7 +203,8 @@ func (v *service) routes(c *config) ([]api.Route, error) {
 	}
 	ordersOf, customersOf := orders.New(db, v.jobs), customers.New(db)
 	people := accounts.New(db, v.known.Directory, c.sessions, showLogin, v.outbox)
-	pages := &portal.Portal{Region: v.Region, Regions: v.known.Regions(), Overview: overview(people, ordersOf, customersOf)}
+	pages := &portal.Portal{Region: v.Region, Regions: v.known.Regions(), Overview: overview(people, ordersOf, customersOf),
+		RenewEvery: c.sessions.Life / 4}
 	var routes []api.Route
 	for _, capability := range [][]api.Route{
 		people.Routes(), pages.Routes(), ordersOf.Routes(), customersOf.Routes(),

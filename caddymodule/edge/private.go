@@ -56,6 +56,16 @@ func Private(h http.Header, most time.Duration) {
 	h.Set("Cache-Control", said)
 }
 
+// NoStore keeps an answer out of every cache, the client's own too, whatever its
+// header said before (RFC 9111, section 5.2.2.5).
+func NoStore(h http.Header) {
+	for _, name := range targeted {
+		h.Del(name)
+	}
+	h.Del("Expires")
+	h.Set("Cache-Control", "no-store")
+}
+
 // seconds reads delta-seconds (RFC 9111, section 1.2.2). What is none is 0: stale.
 func seconds(text string) time.Duration {
 	n, err := strconv.ParseUint(strings.Trim(text, `"`), 10, 31)

@@ -33,6 +33,46 @@ func TestTransport_aRegionsWordToTheEdgeStaysThere(t *testing.T) {
 	}
 }
 
+// An answer that carries a session is nobody else's, whatever the region says of
+// it and of how it may be kept.
+func TestTransport_anAnswerWithASessionIsStoredByNobody(t *testing.T) {
+	p := newPOP(t, site("edge_region", ""))
+	for _, row := range []struct {
+		name    string
+		cookies []string
+		private bool
+	}{
+		{"a session", []string{"session=eyJ.x.y; Path=/; HttpOnly"}, true},
+		{"a session taken away", []string{"session=; Max-Age=0"}, true},
+		{"the second of two", []string{"theme=dark", " session =x"}, true},
+		{"another cookie", []string{"theme=dark; Path=/session=x"}, false},
+		{"another name", []string{"sessions=x", "Session=x", "x=session=y"}, false},
+		{"none", nil, false},
+	} {
+		for _, method := range []string{"GET", "POST"} {
+			p.eu.answers(func(w http.ResponseWriter, r *http.Request) {
+				h := w.Header()
+				h.Set("Cache-Control", "public, max-age=60")
+				h.Set("CDN-Cache-Control", "max-age=600")
+				h.Set("Surrogate-Control", "max-age=600")
+				h.Set("Expires", "Thu, 01 Jan 2099 00:00:00 GMT")
+				for _, c := range row.cookies {
+					h.Add("Set-Cookie", c)
+				}
+			})
+			res, _ := p.ask(t, method, "/", nil)
+			said := res.Header.Get("Cache-Control")
+			shared := res.Header.Get("CDN-Cache-Control") + res.Header.Get("Surrogate-Control") + res.Header.Get("Expires")
+			if (said == "no-store" && shared == "") != row.private || !row.private && said != "public, max-age=60" {
+				t.Errorf("%s, %s: Cache-Control %q and %q", row.name, method, said, shared)
+			}
+			if len(res.Header.Values("Set-Cookie")) != len(row.cookies) {
+				t.Errorf("%s: cookies %q", row.name, res.Header.Values("Set-Cookie"))
+			}
+		}
+	}
+}
+
 // Caddy can retry for the sake of an answer too (lb_retry_match with
 // {rp.status_code}). A region that answered a write may have done it.
 func TestFailure_aWriteThatWasAnsweredIsNotSentAgain(t *testing.T) {

@@ -210,6 +210,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	x.failed = answered // should reverse_proxy not like the answer and come again
 	dropProtected(res.Header)
+	keepSession(res.Header, t.app.SessionCookie)
 	return res, nil
 }
 

@@ -132,14 +132,22 @@ func (s *Service) Login(ctx context.Context, c Credentials) (Session, error) {
 		return Session{}, problem.New(http.StatusTooManyRequests, problem.TooManyAttempts, "").WithRetryAfter(wait)
 	}
 	session, err := s.signIn(ctx, tenant, name, c.Password)
+	if errors.Is(err, errOvertaken) { // by a change of the password: which of the two is it now?
+		session, err = s.signIn(ctx, tenant, name, c.Password)
+	}
 	if !errors.Is(err, errWrong) {
 		undo()
 	}
 	return session, err
 }
 
-// errWrong is the cause of the problem of a login that was no good.
-var errWrong = errors.New("e-mail address or password is wrong")
+var (
+	// errWrong is the cause of the problem of a login that was no good.
+	errWrong = errors.New("e-mail address or password is wrong")
+	// errOvertaken says that the password became another between its check and the
+	// commit of the session.
+	errOvertaken = errors.New("the password became another meanwhile")
+)
 
 // signIn is Login in a tenant; one that does not exist has no users.
 func (s *Service) signIn(ctx context.Context, tenant, name, password string) (Session, error) {
@@ -201,13 +209,19 @@ func (s *Service) open(ctx context.Context, u user, fresh string) (Session, erro
 	if err != nil {
 		return Session{}, fmt.Errorf("open session: %w", err)
 	}
-	token, expires, err := s.sessions.sign(u, id.String(), time.Now())
+	now := time.Now().Truncate(time.Second)
+	token, expires, err := s.sessions.sign(u, id.String(), now, now)
 	if err != nil {
 		return Session{}, err
 	}
 	who := handoff.Identity{Tenant: u.tenant, Subject: u.id, SubjectIssuer: s.sessions.Issuer}
 	err = s.tenancy.Write(ctx, u.tenant, func(tx *tenancy.Tx) error {
-		tx.Queue(insertSession, id, u.id, expires)
+		tx.Queue(insertSession, id, u.id, now, now.Add(s.sessions.MaxLife), u.hash).Tag(func(tag pgconn.CommandTag) error {
+			if tag.RowsAffected() == 0 {
+				return errOvertaken
+			}
+			return nil
+		})
 		tx.Queue(audit.Record(who, "account.logged_in", u.id, ofSession{id.String()}))
 		tx.Queue(deleteExpired)
 		if fresh != "" {

@@ -1,6 +1,7 @@
 package accounts
 
 import (
+	"context"
 	"errors"
 	"mime"
 	"net/http"
@@ -34,6 +35,8 @@ func (s *Service) Routes() []api.Route {
 		{Pattern: "POST /login", Access: api.Anyone, Handle: s.login},
 		// Anyone, for somebody whose session is over still wants the cookie gone.
 		{Pattern: "POST /logout", Access: api.Anyone, Handle: s.logout},
+		{Pattern: "POST /session/renew", Handle: s.renew},
+		{Pattern: "POST /api/account/password", Handle: s.changePassword},
 	}
 }
 
@@ -80,10 +83,7 @@ func (s *Service) login(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return elsewhere(r, err)
 	}
-	http.SetCookie(w, s.sessions.cookie(session.Token))
-	return api.JSON(w, http.StatusOK, loginOutput{
-		User: session.User, Tenant: session.Tenant, Region: s.sessions.Region, Expires: session.Expires.UTC(),
-	})
+	return s.hand(w, session)
 }
 
 // refusals are the problems that the form itself can tell of, in its words.
@@ -108,7 +108,7 @@ func (s *Service) loginByForm(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return elsewhere(r, err)
 	}
-	http.SetCookie(w, s.sessions.cookie(session.Token))
+	http.SetCookie(w, s.sessions.cookie(session.Token, session.Expires))
 	return seeOther(w, returnTo)
 }
 
@@ -116,22 +116,68 @@ func (s *Service) logout(w http.ResponseWriter, r *http.Request) error {
 	if err := s.sameOrigin(r); err != nil {
 		return err
 	}
+	in, err := readLogout(r)
+	if err != nil {
+		return err
+	}
 	who := api.Who(r)
 	if t, known := s.directory.Tenant(who.Tenant); known && t.State != handfeed.Closed {
 		if t.Home != s.sessions.Region {
 			return api.Misdirected(r, t.Home, t.Epoch)
 		}
-		if err := s.Logout(r.Context(), who); err != nil {
+		if err := s.end(r.Context(), who, in); err != nil {
 			return err
 		}
 	}
-	http.SetCookie(w, s.sessions.cookie(""))
+	if !in.KeepCurrent {
+		http.SetCookie(w, s.sessions.cookie("", time.Time{}))
+	}
 	if isForm(r) || r.Header.Get("Sec-Fetch-Mode") == "navigate" {
 		return seeOther(w, "/login")
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// logoutInput is the body of a logout, which may be empty: the session that it
+// comes from ends.
+type logoutInput struct {
+	// Everywhere ends all of the user's sessions.
+	Everywhere bool `json:"everywhere"`
+	// KeepCurrent spares the one that the request comes from.
+	KeepCurrent bool `json:"keepCurrent"`
+}
+
+// Validate implements [api.Validator].
+func (in logoutInput) Validate() []problem.FieldError {
+	if in.KeepCurrent && !in.Everywhere {
+		return []problem.FieldError{{Field: "/keepCurrent", Message: "goes with everywhere: nothing would end"}}
+	}
+	return nil
+}
+
+// readLogout reads the body of a program; that of a form says nothing.
+func readLogout(r *http.Request) (in logoutInput, err error) {
+	if _, given := r.Header["Content-Type"]; !given || isForm(r) {
+		return in, nil
+	}
+	body, err := api.Body(r)
+	if err != nil || len(body) == 0 {
+		return in, err
+	}
+	return api.Parse[logoutInput](body)
+}
+
+// end ends what a logout asks for.
+func (s *Service) end(ctx context.Context, who handoff.Identity, in logoutInput) error {
+	switch {
+	case !in.Everywhere:
+		return s.Logout(ctx, who)
+	case in.KeepCurrent:
+		return s.SignOutEverywhere(ctx, who, who.Session)
+	}
+	return s.SignOutEverywhere(ctx, who, "")
 }
 
 // sameOrigin refuses what another site made a browser send: a login too, which

@@ -86,21 +86,22 @@ func TestSessions_refuses(t *testing.T) {
 	t.Parallel()
 	_, key, _ := ed25519.GenerateKey(rand.Reader)
 	good := Sessions{Issuer: "i", Audience: "a", Region: "eu"}
-	if s, err := NewSessions(key, good); err != nil || s.Cookie != DefaultCookie || s.Life != DefaultSessionLife {
+	if s, err := NewSessions(key, good); err != nil || s.Cookie != DefaultCookie || s.Life != DefaultSessionLife || s.MaxLife != DefaultSessionMaxLife {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	for name, row := range map[string]struct {
 		key    ed25519.PrivateKey
 		change func(*Sessions)
 	}{
-		"no key":        {nil, func(*Sessions) {}},
-		"no issuer":     {key, func(s *Sessions) { s.Issuer = "" }},
-		"no audience":   {key, func(s *Sessions) { s.Audience = "" }},
-		"no region":     {key, func(s *Sessions) { s.Region = "" }},
-		"short life":    {key, func(s *Sessions) { s.Life = time.Second }},
-		"negative life": {key, func(s *Sessions) { s.Life = -time.Hour }},
-		"cookie's name": {key, func(s *Sessions) { s.Cookie = "a b" }},
-		"half a prefix": {key, func(s *Sessions) { s.Cookie = "__Secure-session" }},
+		"no key":              {nil, func(*Sessions) {}},
+		"no issuer":           {key, func(s *Sessions) { s.Issuer = "" }},
+		"no audience":         {key, func(s *Sessions) { s.Audience = "" }},
+		"no region":           {key, func(s *Sessions) { s.Region = "" }},
+		"short life":          {key, func(s *Sessions) { s.Life = time.Second }},
+		"negative life":       {key, func(s *Sessions) { s.Life = -time.Hour }},
+		"ends before a token": {key, func(s *Sessions) { s.Life, s.MaxLife = time.Hour, time.Minute }},
+		"cookie's name":       {key, func(s *Sessions) { s.Cookie = "a b" }},
+		"half a prefix":       {key, func(s *Sessions) { s.Cookie = "__Secure-session" }},
 	} {
 		s := good
 		row.change(&s)
@@ -118,7 +119,7 @@ func TestSessions_hostCookieIsSecure(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, token := range []string{"x", ""} {
-		c := s.cookie(token)
+		c := s.cookie(token, time.Now().Add(time.Hour))
 		// RFC 6265bis, section 4.1.3.2: Secure, Path=/ and no Domain.
 		if !c.Secure || c.Path != "/" || c.Domain != "" || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode {
 			t.Errorf("%s", c)

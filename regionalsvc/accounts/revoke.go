@@ -3,7 +3,9 @@ package accounts
 import (
 	"context"
 	"fmt"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
@@ -24,7 +26,7 @@ func (s *Service) Logout(ctx context.Context, who handoff.Identity) error {
 	if who.Tenant == "" || who.Session == "" {
 		return nil // nobody is logged in
 	}
-	r := handfeed.Revocation{Issuer: who.SubjectIssuer, Session: who.Session}
+	r := &handfeed.Revocation{Issuer: who.SubjectIssuer, Session: who.Session}
 	return s.revoke(ctx, "end session", who.Tenant, r, func(tx *tenancy.Tx) error {
 		id, ours := s.ours(who, who.Session)
 		if !ours {
@@ -47,12 +49,26 @@ func (s *Service) Logout(ctx context.Context, who handoff.Identity) error {
 // one that keep names: a user who changes the password stays in. Empty: none
 // stays.
 func (s *Service) SignOutEverywhere(ctx context.Context, who handoff.Identity, keep string) error {
-	r := handfeed.Revocation{Issuer: who.SubjectIssuer, Subject: who.Subject, Except: keep}
+	r := &handfeed.Revocation{Issuer: who.SubjectIssuer, Subject: who.Subject, Except: keep}
 	return s.revoke(ctx, "end sessions of user", who.Tenant, r, func(tx *tenancy.Tx) error {
 		if id, ours := s.ours(who, who.Subject); ours {
-			tx.Queue(revokeSessionsOf, id, keep)
+			until(tx, r, revokeSessionsOf, id, keep)
 		}
 		tx.Queue(audit.Record(who, "account.signed_out_everywhere", who.Subject, ofSession{keep}))
+		return tx.Flush(ctx)
+	})
+}
+
+// until ends sessions and has r end, at every POP, those that began up to the last
+// of them: another process of this region whose clock is ahead may have said that
+// one begins in a second.
+func until(tx *tenancy.Tx, r *handfeed.Revocation, sql string, arguments ...any) {
+	tx.Queue(sql, arguments...).Row(func(row pgx.Row) error {
+		var last *time.Time
+		if err := row.Scan(&last); err != nil || last == nil {
+			return err
+		}
+		r.At = last.Unix()
 		return nil
 	})
 }
@@ -60,20 +76,22 @@ func (s *Service) SignOutEverywhere(ctx context.Context, who handoff.Identity, k
 // RevokeTenant ends all sessions of who's tenant that were opened until now,
 // who's own too.
 func (s *Service) RevokeTenant(ctx context.Context, who handoff.Identity) error {
-	return s.revoke(ctx, "end sessions of tenant", who.Tenant, handfeed.Revocation{Tenant: who.Tenant}, func(tx *tenancy.Tx) error {
-		tx.Queue(revokeAllSessions)
+	r := &handfeed.Revocation{Tenant: who.Tenant}
+	return s.revoke(ctx, "end sessions of tenant", who.Tenant, r, func(tx *tenancy.Tx) error {
+		until(tx, r, revokeAllSessions)
 		tx.Queue(audit.Record(who, "tenant.sessions_ended", who.Tenant, struct{}{}))
-		return nil
+		return tx.Flush(ctx)
 	})
 }
 
-// revoke has rows and the message to the POPs in one commit.
-func (s *Service) revoke(ctx context.Context, what, tenant string, r handfeed.Revocation, rows func(*tenancy.Tx) error) error {
+// revoke has rows and the message to the POPs in one commit. What the rows decide
+// about r they have decided when they return: its time is no earlier.
+func (s *Service) revoke(ctx context.Context, what, tenant string, r *handfeed.Revocation, rows func(*tenancy.Tx) error) error {
 	err := s.tenancy.Write(ctx, tenant, func(tx *tenancy.Tx) error {
 		if err := rows(tx); err != nil {
 			return err
 		}
-		return s.outbox.Revoke(tx, r)
+		return s.outbox.Revoke(tx, *r)
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)

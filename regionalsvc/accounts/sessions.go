@@ -17,8 +17,11 @@ import (
 	"github.com/gatehouse-edge/gatehouse/handoff/jwks"
 )
 
-// DefaultSessionLife is how long a session lasts.
-const DefaultSessionLife = 12 * time.Hour
+// Defaults of [Sessions].
+const (
+	DefaultSessionLife    = time.Hour
+	DefaultSessionMaxLife = 12 * time.Hour
+)
 
 // DefaultCookie is the session cookie's name. Browsers take a cookie of this
 // prefix only from the very host, over TLS, for all paths (RFC 6265bis).
@@ -35,8 +38,13 @@ type Sessions struct {
 	Region string
 	// Cookie is the cookie's name. Default: [DefaultCookie].
 	Cookie string
-	// Life is exp - auth_time. Default: [DefaultSessionLife].
+	// Life is how long a token is good, from its sign-in or its renewal on.
+	// Default: [DefaultSessionLife].
 	Life time.Duration
+	// MaxLife is how long a session can be renewed for, from auth_time on: no
+	// token of it ends later. Default: [DefaultSessionMaxLife], or Life where that
+	// is longer.
+	MaxLife time.Duration
 
 	key ed25519.PrivateKey
 	id  string
@@ -68,8 +76,14 @@ func NewSessions(key ed25519.PrivateKey, s Sessions) (*Sessions, error) {
 	if s.Life == 0 {
 		s.Life = DefaultSessionLife
 	}
+	if s.MaxLife == 0 {
+		s.MaxLife = max(DefaultSessionMaxLife, s.Life)
+	}
 	if s.Life < time.Minute {
 		return nil, fmt.Errorf("session life %s: must be 1m or more", s.Life)
+	}
+	if s.MaxLife < s.Life {
+		return nil, fmt.Errorf("longest session life %s: must not be shorter than a token's, %s", s.MaxLife, s.Life)
 	}
 	if err := (&http.Cookie{Name: s.Cookie, Value: "x"}).Valid(); err != nil || strings.HasPrefix(s.Cookie, "__Secure-") {
 		return nil, fmt.Errorf("session cookie %q: must be a token, with the prefix __Host- or none", s.Cookie)
@@ -107,16 +121,20 @@ func LoadKey(path string) (ed25519.PrivateKey, error) {
 	return key, nil
 }
 
-// sign makes the token of a session that begins now.
-func (s *Sessions) sign(u user, sid string, now time.Time) (token string, expires time.Time, err error) {
-	now = now.Truncate(time.Second) // what the token can say
+// sign makes a token, good from now on, of the session sid that began at began:
+// when the user proved who they are.
+func (s *Sessions) sign(u user, sid string, began, now time.Time) (token string, expires time.Time, err error) {
+	began, now = began.Truncate(time.Second), now.Truncate(time.Second) // what the token can say
 	expires = now.Add(s.Life)
+	if last := began.Add(s.MaxLife); last.Before(expires) {
+		expires = last
+	}
 	claims := Claims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: s.Issuer, Audience: jwt.ClaimStrings{s.Audience}, Subject: u.id,
 			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(expires),
 		},
-		Tenant: u.tenant, Region: s.Region, Session: sid, Roles: u.roles, AuthTime: now.Unix(),
+		Tenant: u.tenant, Region: s.Region, Session: sid, Roles: u.roles, AuthTime: began.Unix(),
 	}
 	unsigned := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims)
 	unsigned.Header["kid"] = s.id
@@ -127,12 +145,13 @@ func (s *Sessions) sign(u user, sid string, now time.Time) (token string, expire
 	return token, expires, nil
 }
 
-// cookie carries token, or with an empty one takes the session away.
-func (s *Sessions) cookie(token string) *http.Cookie {
+// cookie carries a token that ends then, or with an empty one takes the session
+// away.
+func (s *Sessions) cookie(token string, expires time.Time) *http.Cookie {
 	c := &http.Cookie{
 		Name: s.Cookie, Value: token, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode,
 		Secure: strings.HasPrefix(s.Cookie, "__Host-"),
-		MaxAge: int(s.Life / time.Second),
+		MaxAge: max(1, int(time.Until(expires).Round(time.Second)/time.Second)),
 	}
 	if token == "" {
 		c.MaxAge = -1

@@ -43,7 +43,7 @@ func (o *Outbox) Revoke(tx *tenancy.Tx, r feed.Revocation) error {
 		return nil
 	}
 	now := time.Now()
-	r.At, r.Expires = now.Unix(), now.Add(o.longest+Leeway).Unix()
+	r.At, r.Expires = max(r.At, now.Unix()), now.Add(o.longest+Leeway).Unix()
 	subject, document, err := feed.Encode(o.region, r)
 	if err != nil {
 		return fmt.Errorf("revoke: %w", err)

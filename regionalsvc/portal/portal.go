@@ -1,5 +1,5 @@
 // Package portal shows a tenant's people their shop: plain pages that need no
-// script.
+// script, but for the one that keeps a session alive.
 package portal
 
 import (
@@ -24,19 +24,24 @@ var files embed.FS
 //go:embed templates/style.css
 var style string
 
+//go:embed templates/renew.js
+var renew string
+
 var pages = template.Must(template.New("").Option("missingkey=error").Funcs(template.FuncMap{
 	"style": func() template.CSS { return template.CSS(style) },
+	"renew": func() template.JS { return template.JS(renew) },
 	"money": money,
 	"when":  func(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 UTC") },
 	"stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 }).ParseFS(files, "templates/*.html"))
 
-// policy lets a page use its own style and post to its own site, and nothing
-// else: whatever got into a page could load, run or send nothing.
-var policy = fmt.Sprintf("default-src 'none'; style-src 'sha256-%s'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'", styleHash())
+// policy lets a page use its own style and script and post to its own site, and
+// nothing else: whatever got into a page could load, run or send nothing.
+var policy = fmt.Sprintf("default-src 'none'; style-src 'sha256-%s'; script-src 'sha256-%s'; connect-src 'self'; "+
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'", hash(style), hash(renew))
 
-func styleHash() string {
-	sum := sha256.Sum256([]byte(style))
+func hash(source string) string {
+	sum := sha256.Sum256([]byte(source))
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
@@ -73,6 +78,9 @@ type Portal struct {
 	Regions []string
 	// Overview is what the first page shows. Required.
 	Overview Overview
+	// RenewEvery is how often a page that is open has its session renewed, in whole
+	// seconds: a fraction of a token's life. Default: never.
+	RenewEvery time.Duration
 }
 
 // Routes of this capability. Pages are served under this region's name, as the
@@ -129,7 +137,8 @@ func (p *Portal) app(w http.ResponseWriter, r *http.Request) error {
 		View
 		User, Tenant, Region string
 		Roles                []string
-	}{view, who.Subject, who.Tenant, p.Region, who.Roles})
+		RenewEvery           int
+	}{view, who.Subject, who.Tenant, p.Region, who.Roles, int(p.RenewEvery / time.Second)})
 }
 
 // show executes a page as a whole before it answers: half a page is no answer.

@@ -31,7 +31,7 @@ func ask(t *testing.T, target string, who handoff.Identity, overview Overview) (
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Portal{Region: "eu", Regions: known.Regions(), Overview: overview}
+	p := &Portal{Region: "eu", Regions: known.Regions(), Overview: overview, RenewEvery: 15 * time.Minute}
 	pop := apitest.NewPOP(t, "fra", "eu")
 	a, err := api.New(api.Config{
 		Region: "eu", Directory: known, Keys: pop.Keys(t), Metrics: telemetry.NewMetrics(prometheus.NewRegistry()),
@@ -74,10 +74,18 @@ func wantPage(t *testing.T, resp *http.Response, status int, body string) {
 			t.Errorf("%q stands %d times", want, strings.Count(body, want))
 		}
 	}
-	if strings.Contains(body, "<script") || strings.Contains(body, "javascript:") || strings.Contains(body, " style=") {
+	page, rest, own := strings.Cut(body, `<script data-every="900">`)
+	script, rest, _ := strings.Cut(rest, "</script>")
+	if page += rest; strings.Contains(page, "<script") || strings.Contains(page, "javascript:") || strings.Contains(page, " style=") {
 		t.Errorf("the page holds what its policy forbids:\n%s", body)
 	}
-	_, rest, _ := strings.Cut(body, "<style>")
+	if signedIn := strings.Contains(body, `action="/logout"`); own != signedIn {
+		t.Errorf("the page keeps its session alive: %v, there is one: %v", own, signedIn)
+	}
+	if sum := sha256.Sum256([]byte(script)); own && !strings.Contains(resp.Header.Get("Content-Security-Policy"), "script-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'") {
+		t.Errorf("the policy %q does not allow the page's own script", resp.Header.Get("Content-Security-Policy"))
+	}
+	_, rest, _ = strings.Cut(body, "<style>")
 	css, _, _ := strings.Cut(rest, "</style>")
 	sum := sha256.Sum256([]byte(css))
 	if csp := resp.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'") {
