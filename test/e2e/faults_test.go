@@ -61,6 +61,7 @@ func TestRegionDown_isAnOutageOfItsOwnTenantsAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i := range topology.POPs { // and no POP was reloaded
+				await(t, "the POP to ask the region again", func() bool { return hit[i].get(t, "/api/orders").status == http.StatusOK })
 				hit[i].place(t, 1299)
 			}
 		})
