@@ -6,6 +6,8 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -48,6 +50,46 @@ func TestAdapt(t *testing.T) {
 	}
 }
 
+// sources are what directives say of where they stand.
+var sources = regexp.MustCompile(`,"source":"[^"]*:[0-9]+"`)
+
+// Every directive of the edge says in its JSON where it stands, an imported one
+// where it is written.
+func TestAdapt_saysWhereADirectiveStands(t *testing.T) {
+	config, err := edgetest.Adapt(strings.Replace(around, "# here", `edge_geo {
+		database /var/lib/geo/countries.mmdb
+	}
+	edge_session
+	edge_signed {
+		key_file /etc/gatehouse/links.keys
+	}
+	edge_experiment {
+		experiment search {
+			by user
+			variant v1
+			variant v2
+		}
+	}
+	edge_flags {
+		flag dark {
+			public
+		}
+	}
+	handle /x {
+		edge_region
+	}`, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	guard := strings.Count(around[:strings.Index(around, "edge_guard")], "\n") + 1
+	for name, line := range map[string]int{"guard": guard, "geo": guard + 1, "session": guard + 4, "signed": guard + 5, "experiment": guard + 8, "flags": guard + 15, "region": guard + 21} {
+		handler := regexp.MustCompile(`"handler":"edge_` + name + `".*?"source":"(.*?)"`).FindSubmatch(config)
+		if want := "Caddyfile:" + strconv.Itoa(line); handler == nil || string(handler[1]) != want {
+			t.Errorf("edge_%s: %q, want %s\n%s", name, handler, want, config)
+		}
+	}
+}
+
 // adapt gives the JSON, or the error of adapting or provisioning it.
 func adapt(t *testing.T, caddyfile string) string {
 	config, err := edgetest.Adapt(caddyfile)
@@ -62,6 +104,7 @@ func adapt(t *testing.T, caddyfile string) string {
 		return err.Error()
 	}
 	var pretty bytes.Buffer
+	config = sources.ReplaceAll(config, nil) // TestAdapt_saysWhereADirectiveStands looks at those
 	if err := json.Indent(&pretty, config, "", "\t"); err != nil {
 		t.Fatal(err)
 	}

@@ -79,5 +79,5 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("edge_region", httpcaddyfile.After, "try_files")
 
 	caddy.RegisterModule(command.Admin{})
-	command.Register(command.Keys, command.Regions, command.Revoke, signedurl.Command)
+	command.Register(command.Explain, command.Keys, command.Regions, command.Revoke, command.Routes, signedurl.Command)
 }

@@ -22,8 +22,10 @@ const maxQuestion = 64 << 10
 // unix socket); whoever may can replace the whole configuration, too. Answers hold
 // no secret all the same, since they get copied into tickets.
 //
+//	POST /edge/explain      what would become of a request
 //	GET  /edge/keys         the issuers' key sets and this POP's own key ids
 //	GET  /edge/regions      the regions and how their upstreams are
+//	GET  /edge/routes       the boundary, route by route
 //	GET  /edge/revocations  how much is revoked here, and how stale that is
 //	POST /edge/revocations  ends sessions at this POP
 //
@@ -40,8 +42,10 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 // Routes are the API's.
 func (Admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
+		route("explain", answers{http.MethodPost: explained}),
 		route("keys", answers{http.MethodGet: keySets}),
 		route("regions", answers{http.MethodGet: regions}),
+		route("routes", answers{http.MethodGet: routes}),
 		route("revocations", answers{http.MethodGet: revocations, http.MethodPost: revoke}),
 	}
 }

@@ -33,6 +33,7 @@ type pop struct {
 	admin, site string
 	key         any // of issuer gatehouse:eu
 	secret      []byte
+	pem         string           // of an assertion's key
 	published   *httptest.Server // the key set of issuer gatehouse:us
 	broker      *broker.Broker
 	config      string
@@ -54,7 +55,7 @@ func socket(t *testing.T) string {
 func newPOP(t *testing.T, withFeed bool) *pop {
 	t.Helper()
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
-	p := &pop{admin: socket(t), key: edgetest.Key(t, "EdDSA"), secret: []byte("the secret that nobody may ever be shown")}
+	p := &pop{admin: socket(t), key: edgetest.Key(t, "EdDSA"), secret: []byte("the secret that nobody may ever be shown"), pem: string(edgetest.PEM(t, edgetest.Key(t, "EdDSA")))}
 	p.published = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write(jwks.Marshal([]jwks.Key{{ID: "us-1", Material: edgetest.Public(edgetest.Key(t, "ES256"))}}))
 	}))
@@ -112,7 +113,7 @@ http://:0 {
 	edge_session
 	respond "in as {http.auth.user.id}"
 }
-`, p.admin, t.TempDir(), edgetest.Write(t, "assertion.pem", edgetest.PEM(t, edgetest.Key(t, "EdDSA"))),
+`, p.admin, t.TempDir(), edgetest.Write(t, "assertion.pem", []byte(p.pem)),
 		edgetest.KeyFile(t, jwks.Key{ID: "eu-1", Material: edgetest.Public(p.key)}), p.published.URL, edgetest.Write(t, "secret", p.secret), follows)
 	return p
 }
@@ -211,6 +212,10 @@ func TestAPI_isStrict(t *testing.T) {
 		{"HEAD", "PUT", "/edge/revocations", "{}", asJSON, 405, "use GET or POST"},
 		{"a query", "GET", "/edge/keys?x=1", "", "", 400, "takes no query"},
 		{"a simple request", "POST", "/edge/revocations", `{"tenant":"acme"}`, "Content-Type: text/plain", 415, "application/json"},
+		{"explain by GET", "GET", "/edge/explain", "", "", 405, "use POST"},
+		{"explain of nothing", "POST", "/edge/explain", `{}`, asJSON, 400, "neither one such as"},
+		{"explain of more", "POST", "/edge/explain", `{"method":"GET","url":"/","cookie":"a=b"}`, asJSON, 400, "cookie"},
+		{"routes by POST", "POST", "/edge/routes", `{}`, asJSON, 405, "use GET"},
 		{"no type", "POST", "/edge/revocations", `{"tenant":"acme"}`, "", 415, "application/json"},
 		{"a form", "POST", "/edge/revocations", `tenant=acme`, "Content-Type: application/x-www-form-urlencoded", 415, "application/json"},
 		{"nothing", "POST", "/edge/revocations", ``, asJSON, 400, "no JSON object"},
@@ -256,7 +261,7 @@ func TestAPI_isStrict(t *testing.T) {
 func TestAPI_saysThatThereIsNoEdge(t *testing.T) {
 	admin := socket(t)
 	edgetest.Run(t, "{\n\tadmin "+admin+"\n\tpersist_config off\n\tauto_https off\n}\nhttp://:0 {\n\tbind 127.0.0.1\n\trespond hello\n}\n")
-	for _, c := range []func() *cobra.Command{command.Keys, command.Regions} {
+	for _, c := range []func() *cobra.Command{command.Keys, command.Regions, command.Routes} {
 		if out, err := typed(t, c, "--address", admin); err == nil || !strings.Contains(err.Error(), "no edge { … }") || out != "" {
 			t.Errorf("%q %v", out, err)
 		}
@@ -296,6 +301,8 @@ func TestCommands_refuseWhereNoCaddyRuns(t *testing.T) {
 		}{
 			"keys":    {command.Keys, nil},
 			"regions": {command.Regions, nil},
+			"routes":  {command.Routes, nil},
+			"explain": {command.Explain, []string{"GET", "/app"}},
 			"revoke":  {command.Revoke, []string{"--tenant", "acme"}},
 		} {
 			out, err := typed(t, asked.command, append(asked.args, "--address", row.address)...)

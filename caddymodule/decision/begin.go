@@ -44,6 +44,9 @@ func Begin(w http.ResponseWriter, r *http.Request, requestID string, o Options) 
 		RequestID: requestID, POP: o.POP, Target: target(r), began: time.Now(), serverTiming: o.ServerTiming, logger: o.Logger,
 	}}
 	d := &x.Decision
+	if dry, is := caddyhttp.GetVar(r.Context(), varKey).(*rehearsal); is {
+		d.DryRun, d.SupposedCountry = true, dry.country
+	}
 	x.id[0] = requestID
 	d.idLine = x.id[:1:1] // whoever adds to the header gets an array of his own
 	x.wrapper.ResponseWriter = w
@@ -237,6 +240,9 @@ func (d *Decision) Abort(r *http.Request) {
 // end gives the decision to the access log, the metrics and, for an error, to
 // the error log.
 func (d *Decision) end(r *http.Request) {
+	if d.DryRun {
+		return
+	}
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok && logged(r) {
 		extra.Add(zap.Inline(d)) // a microsecond: it clears a sync.Map
 	}
@@ -274,7 +280,7 @@ func (d *Decision) fail(r *http.Request, err error) {
 		d.w.Header()[name] = values
 	}
 	routes := errorRoutes(r)
-	if routes == nil {
+	if routes == nil || d.DryRun { // error routes may send something
 		p.Write(d.w, r, d.RequestID)
 		return
 	}

@@ -121,6 +121,9 @@ type Decision struct {
 	// DryRun is set where somebody asks what would become of a request ("caddy edge
 	// explain"): nothing is sent, counted, remembered or taken off a limit.
 	DryRun bool
+	// SupposedCountry is the country that a dry run supposes its client in. Empty:
+	// that of the address.
+	SupposedCountry string
 
 	// Auth, and whom the session speaks for. Identity is the zero value unless
 	// the session held.

@@ -77,12 +77,13 @@ type App struct {
 	logger *zap.Logger
 	shared sharing
 
-	load    sync.Once
-	loadErr error
-	starts  []func() error
-	keys    *signing
-	storage certmagic.Storage // nil: keep nothing
-	events  *caddyevents.App  // nil: nobody hears
+	load     sync.Once
+	loadErr  error
+	detached bool // see Detach
+	starts   []func() error
+	keys     *signing
+	storage  certmagic.Storage // nil: keep nothing
+	events   *caddyevents.App  // nil: nobody hears
 
 	cookieSecrets [][]byte
 

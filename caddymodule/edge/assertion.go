@@ -142,5 +142,8 @@ func (a *App) PublishedKeys() ([]byte, error) {
 	if err := a.loaded(); err != nil {
 		return nil, err
 	}
+	if a.keys == nil {
+		return nil, errors.New("the keys of this POP cannot be read here")
+	}
 	return a.keys.published, nil
 }

@@ -111,6 +111,9 @@ func (a *App) Standing(s *handfeed.Session, home string, write bool) Standing {
 	if a.Feed == nil {
 		return Stands
 	}
+	if a.detached {
+		return Stands
+	}
 	if a.loaded() != nil || !a.Feed.follower.Knows() {
 		return Stale
 	}

@@ -199,6 +199,19 @@ func (a *App) Issuer(name string) *Issuer {
 	return nil
 }
 
+// KnownKey is [App.Key] without asking anybody: found is false as well where a
+// fetch might find the key.
+func (a *App) KnownKey(i *Issuer, id string) (key jwks.Key, found bool, err error) {
+	if err := a.loaded(); err != nil {
+		return jwks.Key{}, false, err
+	}
+	if i.remote != nil {
+		return i.remote.keys.Peek(id)
+	}
+	key, found = i.static.Find(id)
+	return key, found, nil
+}
+
 // Key gives the issuer's key of that id, within a time that a request can wait.
 // found is false when the issuer has no such key; an error means that this
 // cannot be known now.

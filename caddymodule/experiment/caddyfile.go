@@ -41,6 +41,7 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 // No placeholder is read here but that of country, when a request comes.
 func (e *Experiment) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
+	e.Source = edge.Where(d)
 	whole := *d
 	if d.NextArg() {
 		return d.Errf("edge_experiment takes a matcher and a block, got %q", d.Val())

@@ -57,6 +57,10 @@ type Experiment struct {
 	// Default: "__Host-edge_override".
 	OverrideCookie string `json:"override_cookie,omitempty"`
 
+	// Source is where the directive stands, as "Caddyfile:12", for people. The
+	// Caddyfile's adapter sets it. Default: unknown.
+	Source string `json:"source,omitempty"`
+
 	app       *edge.App
 	current   edge.Definitions[set]
 	file      *edge.File
@@ -187,7 +191,7 @@ func (e *Experiment) assign(r *http.Request, d *decision.Decision) error {
 		}
 		unit := x.unit(d)
 		side := x.choose(unit)
-		if side != "" && d.Assign(x.Name, side) && e.exposures.first(exposed{x.Name, side, unit}) {
+		if side != "" && d.Assign(x.Name, side) && e.exposures.first(exposed{x.Name, side, unit}, d.DryRun) {
 			d.Expose(x.Name, side)
 		}
 	}

@@ -348,7 +348,7 @@ func TestExposures_areBounded(t *testing.T) {
 	}
 	defer x.Close()
 	for i := range 2 * exposureEntries {
-		x.first(exposed{"checkout", "a", strconv.Itoa(i)})
+		x.first(exposed{"checkout", "a", strconv.Itoa(i)}, false)
 	}
 	x.met.CleanUp()
 	if n := x.met.EstimatedSize(); n > exposureEntries {

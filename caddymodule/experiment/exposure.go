@@ -33,12 +33,16 @@ func newExposures() (*exposures, error) {
 	return &exposures{maphash.MakeSeed(), met}, err
 }
 
-// first reports whether the meeting is new. Two that share a hash, one in ten to
+// first reports whether the meeting is new, and from then on it is not, unless
+// the run is dry. Two that share a hash, one in ten to
 // the fourteenth here, count as one.
-func (x *exposures) first(e exposed) bool {
+func (x *exposures) first(e exposed, dry bool) bool {
 	key := maphash.Comparable(x.seed, e)
 	if _, known := x.met.GetIfPresent(key); known {
 		return false
+	}
+	if dry {
+		return true
 	}
 	_, isNew := x.met.SetIfAbsent(key, struct{}{})
 	return isNew

@@ -40,6 +40,7 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 // No placeholder is read here but that of country, when a request comes.
 func (f *Flags) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
+	f.Source = edge.Where(d)
 	whole := *d
 	if d.NextArg() {
 		return d.Errf("edge_flags takes a matcher and a block, got %q", d.Val())

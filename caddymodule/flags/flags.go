@@ -40,6 +40,10 @@ type Flags struct {
 	// alpha-2 code, for rules by country. Default: no country is known.
 	Country string `json:"country,omitempty"`
 
+	// Source is where the directive stands, as "Caddyfile:12", for people. The
+	// Caddyfile's adapter sets it. Default: unknown.
+	Source string `json:"source,omitempty"`
+
 	current edge.Definitions[set]
 	file    *edge.File
 }

@@ -65,6 +65,10 @@ type Geo struct {
 	// Override is the query parameter that makes the choice. Default: "edge-geo".
 	Override string `json:"override,omitempty"`
 
+	// Source is where the directive stands, as "Caddyfile:12", for people. The
+	// Caddyfile's adapter sets it. Default: unknown.
+	Source string `json:"source,omitempty"`
+
 	places *database
 }
 
@@ -186,6 +190,9 @@ func (g *Geo) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	stage := d.Stage(r.Context(), handoff.SpanGeo)
 	if !edge.InEarlyData(r) {
 		d.Country, d.Continent = g.places.lookup(edge.Client(r))
+	}
+	if d.SupposedCountry != "" {
+		d.Country, d.Continent = d.SupposedCountry, "" // a database is asked by address alone
 	}
 	location, looked := g.redirect(w, r, d)
 	stage.End()

@@ -36,6 +36,7 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 // No placeholder is read here.
 func (g *Guard) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
+	g.Source = edge.Where(d)
 	if d.NextArg() {
 		return d.Errf("edge_guard takes a matcher and a block, got %q", d.Val())
 	}

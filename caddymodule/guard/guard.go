@@ -57,6 +57,10 @@ type Guard struct {
 	// unsafe methods on /login, unless it is Off.
 	RateLimits []*RateLimit `json:"rate_limits,omitempty"`
 
+	// Source is where the directive stands, as "Caddyfile:12", for people. The
+	// Caddyfile's adapter sets it. Default: unknown.
+	Source string `json:"source,omitempty"`
+
 	app         *edge.App
 	logger      *zap.Logger
 	early, late []*RateLimit // whose keys are known at once, and with the session

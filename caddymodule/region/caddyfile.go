@@ -44,6 +44,7 @@ func (h *Region) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return h.unm
 // known: the edge option is read before the sites are.
 func (h *Region) unmarshal(d *caddyfile.Dispenser, app *edge.App) error {
 	d.Next() // the directive's name
+	h.Source = edge.Where(d)
 	if d.NextArg() {
 		return d.Errf("edge_region takes a matcher and a block, got %q", d.Val())
 	}

@@ -58,6 +58,10 @@ type Region struct {
 	// only where nothing better is known. Default: no country is looked at.
 	Country string `json:"country,omitempty"`
 
+	// Source is where the directive stands, as "Caddyfile:12", for people. The
+	// Caddyfile's adapter sets it. Default: unknown.
+	Source string `json:"source,omitempty"`
+
 	app      *edge.App
 	table    table
 	learnt   *learnt

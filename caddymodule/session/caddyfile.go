@@ -35,6 +35,7 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 // No placeholder is read here.
 func (s *Session) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
+	s.Source = edge.Where(d)
 	if d.NextArg() {
 		return d.Errf("edge_session takes a matcher and a block, got %q", d.Val())
 	}

@@ -109,6 +109,10 @@ type Session struct {
 	// 256 to 65536. Default: 8192.
 	MaxTokenSize int `json:"max_token_size,omitempty"`
 
+	// Source is where the directive stands, as "Caddyfile:12", for people. The
+	// Caddyfile's adapter sets it. Default: unknown.
+	Source string `json:"source,omitempty"`
+
 	app      *edge.App
 	verifier *verifier
 	csrf     *http.CrossOriginProtection
@@ -276,7 +280,11 @@ func (s *Session) admit(r *http.Request, d *decision.Decision) (bearer bool, err
 		d.Auth = sent.fault
 		return sent.bearer, nil
 	}
-	v, sum, err := s.verifier.verify(r.Context(), sent.token)
+	verifier := s.verifier
+	if d.DryRun {
+		verifier = verifier.rehearsed()
+	}
+	v, sum, err := verifier.verify(r.Context(), sent.token)
 	if err != nil {
 		d.Auth = authOf(err)
 		return sent.bearer, err

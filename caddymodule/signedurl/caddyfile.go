@@ -29,6 +29,7 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 // Placeholders: a target may end in {uri} or {path}, and holds no other.
 func (s *Signed) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
+	s.Source = edge.Where(d)
 	if d.NextArg() {
 		return d.Errf("edge_signed takes a matcher and a block, got %q", d.Val())
 	}

@@ -62,6 +62,10 @@ type Signed struct {
 	// longer than the link holds. Default: 1h.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
+	// Source is where the directive stands, as "Caddyfile:12", for people. The
+	// Caddyfile's adapter sets it. Default: unknown.
+	Source string `json:"source,omitempty"`
+
 	redirect, rewrite edge.Target
 	keys              func() (*signedurl.Keys, error)
 	now               func() time.Time
