@@ -76,6 +76,9 @@ type renamed struct {
 // Validate fills claims, and has them validate themselves.
 func (r *renamed) Validate() error {
 	c := r.claims
+	if c == nil { // the claims were null
+		return errors.New("the claims are no object")
+	}
 	c.RegisteredClaims = r.RegisteredClaims
 	for _, field := range []struct {
 		claim, usual string
