@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/caddymodule/region"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/session"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/signedurl"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/spelling"
 )
 
 // The order of the edge's directives among Caddy's own:
@@ -44,6 +45,8 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("edge_guard", httpcaddyfile.Before, "tracing")
 
 	caddy.RegisterModule(bot.Match{})
+
+	caddy.RegisterModule(spelling.MatchPath{})
 
 	caddy.RegisterModule(decision.Trace{})
 	httpcaddyfile.RegisterHandlerDirective("edge_trace", decision.ParseTrace)

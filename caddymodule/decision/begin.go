@@ -335,6 +335,8 @@ func problemOf(status int, err error) *problem.Problem {
 		name = problem.MethodNotAllowed
 	case status == http.StatusRequestEntityTooLarge:
 		name = problem.BodyTooLarge
+	case status == http.StatusRequestTimeout:
+		name = problem.TooSlow
 	case status < 500:
 		name = problem.MalformedRequest
 	}

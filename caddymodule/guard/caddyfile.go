@@ -3,10 +3,12 @@ package guard
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/dustin/go-humanize"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 )
@@ -31,6 +33,17 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //			prefix <ipv4 bits> <ipv6 bits>
 //		}
 //		rate_limit login off
+//		allow <path...> {
+//			methods <method...>
+//			content_types <type...>
+//		}
+//		keep_header <name...>
+//		max_url <size>
+//		max_headers <count>
+//		max_header_bytes <size>
+//		max_body <size>
+//		min_body_rate <size>/s
+//		body_grace <duration>
 //	}
 //
 // No placeholder is read here.
@@ -40,6 +53,7 @@ func (g *Guard) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("edge_guard takes a matcher and a block, got %q", d.Val())
 	}
+	whole := *d
 	for d.NextBlock(0) {
 		var err error
 		switch d.Val() {
@@ -48,16 +62,82 @@ func (g *Guard) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = edge.None(d)
 		case "rate_limit":
 			err = g.unmarshalLimit(d)
+		case "allow":
+			err = g.unmarshalAllow(d)
+		case "keep_header":
+			err = edge.Many(d, &g.KeepHeaders)
+		case "max_url":
+			err = size(d, &g.MaxURL, "")
+		case "max_headers":
+			err = number(d, &g.MaxHeaders)
+		case "max_header_bytes":
+			err = size(d, &g.MaxHeaderBytes, "")
+		case "max_body":
+			err = size(d, &g.MaxBody, "")
+		case "min_body_rate":
+			err = size(d, &g.MinBodyRate, "/s")
+		case "body_grace":
+			err = edge.Duration(d, &g.BodyGrace)
 		default:
-			err = edge.Unknown(d, name, "server_timing", "rate_limit")
+			err = edge.Unknown(d, name, "server_timing", "rate_limit", "allow", "keep_header", "max_url", "max_headers", "max_header_bytes",
+				"max_body", "min_body_rate", "body_grace")
 		}
 		if err != nil {
 			return err
 		}
-		if err := g.check(); err != nil {
-			return d.WrapErr(fmt.Errorf("edge_guard: %w", err))
+	}
+	if err := g.check(); err != nil {
+		return whole.WrapErr(fmt.Errorf("edge_guard: %w", err))
+	}
+	return nil
+}
+
+func (g *Guard) unmarshalAllow(d *caddyfile.Dispenser) error {
+	a := new(Allowed)
+	if err := edge.Many(d, &a.Paths); err != nil {
+		return err
+	}
+	where := *d
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		var err error
+		switch d.Val() {
+		case "methods":
+			err = edge.Many(d, &a.Methods)
+		case "content_types":
+			err = edge.Many(d, &a.ContentTypes)
+		default:
+			err = edge.Unknown(d, "allow", "methods", "content_types")
+		}
+		if err != nil {
+			return err
 		}
 	}
+	if len(a.Methods) == 0 && len(a.ContentTypes) == 0 {
+		return where.Err("allow needs methods or content_types: without them it allows everything")
+	}
+	if err := a.check(); err != nil {
+		return where.WrapErr(fmt.Errorf("edge_guard: %w", err))
+	}
+	g.Allow = append(g.Allow, a)
+	return nil
+}
+
+// size reads a positive size such as 8KiB, with what stands behind it.
+func size(d *caddyfile.Dispenser, into *int64, behind string) error {
+	option := d.Val()
+	if *into != 0 {
+		return d.Errf("%s stands twice", option)
+	}
+	var text string
+	if err := edge.One(d, &text); err != nil {
+		return err
+	}
+	number, found := strings.CutSuffix(text, behind)
+	n, err := humanize.ParseBytes(number)
+	if err != nil || !found || n < 1 || n > 1<<50 {
+		return d.Errf("%s %q: it is a size such as 8KiB%s", option, text, behind)
+	}
+	*into = int64(n)
 	return nil
 }
 
@@ -67,12 +147,18 @@ func (g *Guard) unmarshalLimit(d *caddyfile.Dispenser) error {
 		return d.Err("rate_limit needs a name, by which clients and logs call it")
 	}
 	l.Name = d.Val()
+	if g.hasLimit(l.Name) {
+		return d.Errf("edge_guard: rate_limit %s stands twice", l.Name)
+	}
 	g.RateLimits = append(g.RateLimits, l)
 	if d.NextArg() {
 		if d.Val() != "off" {
 			return d.Errf("rate_limit %s takes a block or off, got %q", l.Name, d.Val())
 		}
 		l.Off = true
+		if err := l.check(); err != nil {
+			return d.WrapErr(fmt.Errorf("edge_guard: rate_limit %s: %w", l.Name, err))
+		}
 		return edge.None(d)
 	}
 	where := *d

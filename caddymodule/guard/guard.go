@@ -39,6 +39,10 @@ const name = "edge_guard"
 //     CONNECT, but for a WebSocket's, with 405; and an unsafe request or an upgrade
 //     in TLS early data, which anyone can send again, with 425 (RFC 8470, section
 //     5.2), be it early here or, by "Early-Data: 1", at a proxy before;
+//   - it takes away what frameworks believe and no client has a reason to send (see
+//     believed.go), unless KeepHeaders lets it through;
+//   - it refuses what is too large with 413, 414 or 431, and what a route does not take
+//     with 405 or 415, and breaks a body off that is too large or too slow;
 //   - it holds requests to rate limits, one of which is there by default: for logins;
 //   - it publishes the keys of this POP's assertions at
 //     /.well-known/edge-jwks.json.
@@ -57,12 +61,42 @@ type Guard struct {
 	// unsafe methods on /login, unless it is Off.
 	RateLimits []*RateLimit `json:"rate_limits,omitempty"`
 
+	// Allow says which methods and media types a route takes. Default: all.
+	Allow []*Allowed `json:"allow,omitempty"`
+
+	// MaxURL bounds the request target in bytes. Default: 8192.
+	MaxURL int64 `json:"max_url,omitempty"`
+
+	// MaxHeaders bounds the number of header fields. Default: 128.
+	MaxHeaders int `json:"max_headers,omitempty"`
+
+	// MaxHeaderBytes bounds all header fields together. Default: 32768. Caddy's own
+	// max_header_size, which is a server's, comes before it.
+	MaxHeaderBytes int64 `json:"max_header_bytes,omitempty"`
+
+	// MaxBody bounds the body in bytes. A Content-Length over it is refused at once, a
+	// body of unknown length cut off. Default: no bound.
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	// MinBodyRate is how many bytes of the body must come in each second, on average
+	// since its beginning and after BodyGrace. Default: as few as there are.
+	MinBodyRate int64 `json:"min_body_rate,omitempty"`
+
+	// BodyGrace is how long a body may take whatever its rate. Default: 10s.
+	BodyGrace caddy.Duration `json:"body_grace,omitempty"`
+
+	// KeepHeaders are names of headers that are let through although frameworks believe
+	// them, as X-HTTP-Method-Override. Default: none.
+	KeepHeaders []string `json:"keep_headers,omitempty"`
+
 	// Source is where the directive stands, as "Caddyfile:12", for people. The
 	// Caddyfile's adapter sets it. Default: unknown.
 	Source string `json:"source,omitempty"`
 
 	app         *edge.App
 	logger      *zap.Logger
+	keep        []string
+	bodies      bodies
 	early, late []*RateLimit // whose keys are known at once, and with the session
 }
 
@@ -92,11 +126,23 @@ func (g *Guard) use(ctx caddy.Context) error {
 	if err := registerMetrics(ctx); err != nil {
 		return err
 	}
+	g.keep = keepNames(g.KeepHeaders)
+	for _, a := range g.Allow {
+		if err := a.provision(ctx); err != nil {
+			return fmt.Errorf("edge_guard: allow: %w", err)
+		}
+	}
+	if err := g.provisionBodies(ctx); err != nil {
+		return fmt.Errorf("edge_guard: %w", err)
+	}
 	return g.provisionLimits(ctx)
 }
 
 // check finds every fault that can be known before the handler runs.
 func (g *Guard) check() error {
+	if err := g.checkJunk(); err != nil {
+		return err
+	}
 	return g.checkLimits()
 }
 
@@ -118,8 +164,10 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if !trusted {
 		d.ClientTraceID = clientTraceID(r.Header)
 	}
+	oversize := g.refuseSize(r, d.Target)
 	clean(r, trusted)
-	passes, err := g.decide(w, r, d)
+	g.dropBelieved(r, trusted)
+	passes, err := g.decide(w, r, d, oversize)
 	d.GuardDone()
 
 	switch {
@@ -127,16 +175,25 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	case r.URL.Path == handoff.JWKSPath:
 		err = g.publish(w, r, d)
 	default:
-		err = next.ServeHTTP(w, r)
+		err = g.bodies.serve(w, r, next)
 	}
 	err = d.Finish(r, err)
 	finished = true
 	return err
 }
 
-// decide reports whether the request goes on; else it is answered.
-func (g *Guard) decide(w http.ResponseWriter, r *http.Request, d *decision.Decision) (bool, error) {
-	refusal := refuse(r, d.Target)
+// decide reports whether the request goes on; else it is answered. What is refused
+// already stays so; else the cheapest questions come first.
+func (g *Guard) decide(w http.ResponseWriter, r *http.Request, d *decision.Decision, refusal *problem.Problem) (bool, error) {
+	if refusal == nil {
+		refusal = refuse(r, d.Target)
+	}
+	if refusal == nil && len(g.Allow) > 0 {
+		var err error
+		if refusal, err = g.refuseRoute(r); err != nil {
+			return false, err
+		}
+	}
 	if refusal == nil {
 		refusal = g.tag(r, d)
 	}

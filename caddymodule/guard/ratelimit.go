@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/limit"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/spelling"
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 )
@@ -280,7 +281,7 @@ func registerMetrics(ctx caddy.Context) error {
 // isFor reports whether the limit counts the request.
 func (l *RateLimit) isFor(r *http.Request) (bool, error) {
 	if l.isLogin {
-		return handoff.Unsafe(r.Method) && isLogin(r.URL.Path), nil
+		return handoff.Unsafe(r.Method) && loginGate.Holds(r.URL), nil
 	}
 	if len(l.match) == 0 {
 		return true, nil
@@ -288,10 +289,8 @@ func (l *RateLimit) isFor(r *http.Request) (bool, error) {
 	return l.match.AnyMatchWithError(r)
 }
 
-// isLogin compares as Caddy matches paths, without their case.
-func isLogin(path string) bool {
-	return strings.EqualFold(strings.TrimSuffix(path, "/"), loginPath)
-}
+// loginGate holds every spelling of the login.
+var loginGate = spelling.Gate{Prefixes: []string{loginPath}}
 
 // key is who is counted. Nobody is where the request has no session.
 func (l *RateLimit) key(r *http.Request, d *decision.Decision) (k limit.Key, somebody bool) {

@@ -244,7 +244,7 @@ func TestRateLimit_dryRunRefusesNothing(t *testing.T) {
 func TestRateLimit_explainingCountsNothing(t *testing.T) {
 	t.Parallel()
 	g := ready(t, &Guard{RateLimits: []*RateLimit{{Name: fresh(), Rate: "1/h"}, {Name: fresh(), By: "session", Rate: "1/h"}}})
-	r := from("192.0.2.1", "GET", "/")
+	r := from("192.0.2.77", "GET", "/")
 	for range 3 {
 		d := &decision.Decision{DryRun: true, Identity: handoff.Identity{SubjectIssuer: "eu", Session: "s-1"}}
 		if passes, err := charge(httptest.NewRecorder(), r, d, append(g.early, g.late...)); !passes || err != nil || d.RateLimit == "" {

@@ -40,6 +40,10 @@ const (
 	InvalidBody = "invalid-body"
 	// BodyTooLarge: the body is over the limit.
 	BodyTooLarge = "body-too-large"
+	// HeaderTooLarge: the header has too many fields, or they are too long.
+	HeaderTooLarge = "header-too-large"
+	// TooSlow: the body came too slowly.
+	TooSlow = "too-slow"
 	// UnsupportedMediaType: the body is of a type that is not read here.
 	UnsupportedMediaType = "unsupported-media-type"
 	// InvalidParameter: a query parameter or a header is wrong.
@@ -82,6 +86,8 @@ var titles = map[string]string{
 	Misdirected:          "The tenant is not at home in this region",
 	InvalidBody:          "The body is not valid",
 	BodyTooLarge:         "The body is too large",
+	HeaderTooLarge:       "The header is too large",
+	TooSlow:              "The body came too slowly",
 	UnsupportedMediaType: "This media type is not read here",
 	InvalidParameter:     "A parameter is not valid",
 	IdempotencyMismatch:  "The idempotency key was used for another request",
