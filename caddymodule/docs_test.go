@@ -25,6 +25,9 @@ const around = `{
 			jwks_url https://eu.example/.well-known/jwks.json
 			audience gatehouse
 		}
+		feed {
+			url nats://127.0.0.1:4222
+		}
 	}
 }
 http://:8080 {

@@ -69,6 +69,18 @@ http://:0 {
 
 func (p *pop) publish(t *testing.T, messages ...feed.Message) {
 	t.Helper()
+	for _, m := range messages {
+		subject, document, err := feed.Encode("eu", m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.raw(t, subject, string(document))
+	}
+}
+
+// raw publishes whatever it is.
+func (p *pop) raw(t *testing.T, subject, document string) {
+	t.Helper()
 	inbox, _ := link.Region("eu")
 	conn, err := link.Dial(link.Server{URL: p.URL("eu")}, "eu", inbox)
 	if err != nil {
@@ -79,14 +91,8 @@ func (p *pop) publish(t *testing.T, messages ...feed.Message) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range messages {
-		subject, document, err := feed.Encode("eu", m)
-		if err == nil {
-			_, err = js.Publish(t.Context(), subject, document)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	if _, err := js.Publish(t.Context(), subject, []byte(document)); err != nil {
+		t.Fatal(err)
 	}
 }
 

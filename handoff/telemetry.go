@@ -36,6 +36,8 @@ const (
 	FieldVariants      = "variants"
 	FieldExposures     = "exposures"
 	FieldAnonymousID   = "anonymous_id"
+	FieldDefinition    = "definition"
+	FieldSequence      = "sequence"
 	FieldFile          = "file"
 	FieldLink          = "signed_link"
 	FieldLinkKey       = "signed_link_key"
@@ -127,6 +129,8 @@ const (
 	MetricFeedEntries   = MetricsEdge + "feed_entries"
 	MetricFeedBytes     = MetricsEdge + "feed_bytes"
 	MetricFeedFull      = MetricsEdge + "feed_full"
+	MetricFeedTaken     = MetricsEdge + "definitions_timestamp_seconds"
+	MetricFeedRefused   = MetricsEdge + "definitions_refused_total"
 	MetricFeedIgnored   = MetricsEdge + "feed_ignored_total"
 	MetricFeedResyncs   = MetricsEdge + "feed_resyncs_total"
 )

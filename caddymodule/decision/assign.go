@@ -92,8 +92,8 @@ func joined(variants []Variant) string {
 	return b.String()
 }
 
-// assigned answers for {edge.variant.NAME} and {edge.flag.NAME}. What is not
-// there is empty.
+// assigned answers for {edge.variant.NAME}, {edge.flag.NAME} and
+// {edge.kv.BUCKET.KEY}. What is not there is empty.
 func (d *Decision) assigned(key string) (any, bool) {
 	if experiment, ok := strings.CutPrefix(key, "edge.variant."); ok {
 		return d.Variant(experiment), true
@@ -103,6 +103,14 @@ func (d *Decision) assigned(key string) (any, bool) {
 			return "", true
 		}
 		value, _ := d.flag(flag)
+		return value, true
+	}
+	if of, ok := strings.CutPrefix(key, "edge.kv."); ok {
+		bucket, name, _ := strings.Cut(of, ".")
+		if d.values == nil {
+			return "", true
+		}
+		value, _ := d.values(bucket, d.Identity.Tenant, name)
 		return value, true
 	}
 	return nil, false

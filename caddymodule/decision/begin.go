@@ -22,6 +22,9 @@ var errNoGuard = errors.New("edge_guard has not seen this request: it must stand
 type Options struct {
 	// POP is this point of presence.
 	POP string
+	// Values answers for {edge.kv.BUCKET.KEY}, for the tenant whose session was
+	// verified, if any. Nil: nothing does.
+	Values func(bucket, tenant, key string) (string, bool)
 	// ServerTiming sends the stages in Server-Timing (W3C Server Timing).
 	ServerTiming bool
 	// Logger hears of requests that ended in an error, as Caddy's own error log
@@ -41,7 +44,7 @@ type exchange struct {
 // every handler below must use. [Decision.Finish] ends it, or [Decision.Abort].
 func Begin(w http.ResponseWriter, r *http.Request, requestID string, o Options) (*Decision, http.ResponseWriter) {
 	x := &exchange{Decision: Decision{
-		RequestID: requestID, POP: o.POP, Target: target(r), began: time.Now(), serverTiming: o.ServerTiming, logger: o.Logger,
+		RequestID: requestID, POP: o.POP, Target: target(r), began: time.Now(), serverTiming: o.ServerTiming, logger: o.Logger, values: o.Values,
 	}}
 	d := &x.Decision
 	if dry, is := caddyhttp.GetVar(r.Context(), varKey).(*rehearsal); is {

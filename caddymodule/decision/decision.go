@@ -211,6 +211,7 @@ type Decision struct {
 	guardDone    time.Time
 	exposures    []Variant
 	flag         func(key string) (string, bool)
+	values       func(bucket, tenant, key string) (string, bool)
 	cookies      []string
 }
 

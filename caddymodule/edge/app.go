@@ -18,6 +18,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/feed"
 	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/definition"
 )
 
 // DefaultSessionCookie is the one cookie that is read as a session. Its prefix
@@ -243,7 +244,7 @@ func (r *Region) check(before []*Region) error {
 		}
 	}
 	for _, c := range r.Countries {
-		if !validCountry(c) {
+		if !definition.ValidCountry(c) {
 			return fmt.Errorf("region %s: country %q is not an ISO 3166-1 alpha-2 code such as DE", r.Name, c)
 		}
 		for _, other := range before {
@@ -253,10 +254,6 @@ func (r *Region) check(before []*Region) error {
 		}
 	}
 	return nil
-}
-
-func validCountry(code string) bool {
-	return len(code) == 2 && 'A' <= code[0] && code[0] <= 'Z' && 'A' <= code[1] && code[1] <= 'Z'
 }
 
 // Start reads the keys. Caddy starts apps in no order, so a request can come

@@ -9,8 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/gatehouse-edge/gatehouse/caddymodule/bucket"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	"github.com/gatehouse-edge/gatehouse/handoff/bucket"
 )
 
 // Parse makes the handler from the Caddyfile.
@@ -33,6 +33,7 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //			countries <code...>
 //		}
 //		file <path>
+//		feed <set>
 //		country <placeholder>
 //		cookie <name>
 //		override_cookie <name>
@@ -53,6 +54,8 @@ func (e *Experiment) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = e.unmarshalExperiment(d)
 		case "file":
 			err = edge.One(d, &e.File)
+		case "feed":
+			err = edge.One(d, &e.Feed)
 		case "country":
 			err = edge.One(d, &e.Country)
 		case "cookie":
@@ -60,7 +63,7 @@ func (e *Experiment) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "override_cookie":
 			err = edge.One(d, &e.OverrideCookie)
 		default:
-			err = edge.Unknown(d, name, "experiment", "file", "country", "cookie", "override_cookie")
+			err = edge.Unknown(d, name, "experiment", "file", "feed", "country", "cookie", "override_cookie")
 		}
 		if err != nil {
 			return err
@@ -82,17 +85,17 @@ func (e *Experiment) unmarshalExperiment(d *caddyfile.Dispenser) error {
 		var err error
 		switch option := d.Val(); {
 		case option == "variant":
-			err = x.unmarshalVariant(d)
+			err = unmarshalVariant(d, x)
 		case option == "by":
 			err = edge.One(d, &x.By)
 		case option == "coverage":
-			err = x.unmarshalCoverage(d)
+			err = unmarshalCoverage(d, x)
 		case option == "seed":
 			err = edge.One(d, &x.Seed)
 		case option == "namespace":
-			err = x.unmarshalNamespace(d)
+			err = unmarshalNamespace(d, x)
 		case slices.Contains(edge.AudienceOptions, option):
-			err = x.Audience.Unmarshal(d)
+			err = edge.UnmarshalAudience(d, &x.Audience)
 		default:
 			err = edge.Unknown(d, "experiment", append([]string{"variant", "by", "coverage", "seed", "namespace"}, edge.AudienceOptions...)...)
 		}
@@ -107,7 +110,7 @@ func (e *Experiment) unmarshalExperiment(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (x *Definition) unmarshalVariant(d *caddyfile.Dispenser) error {
+func unmarshalVariant(d *caddyfile.Dispenser, x *Definition) error {
 	args := d.RemainingArgs()
 	if len(args) == 0 || len(args) > 2 {
 		return d.Errf("variant takes a name and, if you like, a weight, got %q", strings.Join(args, " "))
@@ -123,7 +126,7 @@ func (x *Definition) unmarshalVariant(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (x *Definition) unmarshalCoverage(d *caddyfile.Dispenser) error {
+func unmarshalCoverage(d *caddyfile.Dispenser, x *Definition) error {
 	if x.Coverage != nil {
 		return d.Err("coverage stands twice")
 	}
@@ -139,7 +142,7 @@ func (x *Definition) unmarshalCoverage(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (x *Definition) unmarshalNamespace(d *caddyfile.Dispenser) error {
+func unmarshalNamespace(d *caddyfile.Dispenser, x *Definition) error {
 	if x.Namespace != nil {
 		return d.Err("namespace stands twice")
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/definition"
+	"github.com/gatehouse-edge/gatehouse/handoff/feed"
 )
 
 const name = "edge_experiment"
@@ -45,6 +47,13 @@ type Experiment struct {
 	// experiment may not be in both. Default: none.
 	File string `json:"file,omitempty"`
 
+	// Feed names a set of experiments that the regions publish in the feed, in the
+	// form of a file. It is taken as it changes; one that cannot be used changes
+	// nothing. The last one is kept in Caddy's storage, and in force after a restart
+	// without the feed. An experiment may not be in both. It excludes File. Default:
+	// none.
+	Feed string `json:"feed,omitempty"`
+
 	// Country is a placeholder that holds the client's country as an ISO 3166-1
 	// alpha-2 code, for rules by country. Default: no country is known.
 	Country string `json:"country,omitempty"`
@@ -64,6 +73,7 @@ type Experiment struct {
 	app       *edge.App
 	current   edge.Definitions[set]
 	file      *edge.File
+	source    *edge.Source
 	exposures *exposures
 }
 
@@ -100,19 +110,31 @@ func (e *Experiment) use(app *edge.App, ctx caddy.Context) (err error) {
 		return err
 	}
 	if e.File == "" {
-		return e.take(nil)
-	}
-	e.file, err = edge.WatchFile(e.File, ctx.Logger(), func(data []byte) error {
-		more, err := parse(data)
-		if err != nil {
+		if err := e.take(nil); err != nil || e.Feed == "" {
 			return err
 		}
-		return e.take(more)
-	})
+		if e.source, err = app.FollowDefinitions(feed.Experiments, e.Feed, ctx.Logger(), e.read); err != nil {
+			return fmt.Errorf("edge_experiment: %w", err)
+		}
+		return nil
+	}
+	e.file, err = edge.WatchFile(e.File, ctx.Logger(), e.read)
 	if err != nil {
 		return fmt.Errorf("edge_experiment: file: %w", err)
 	}
 	return nil
+}
+
+// read puts a source's experiments in force; nil: it has none.
+func (e *Experiment) read(data []byte) error {
+	if data == nil {
+		return e.take(nil)
+	}
+	more, err := definition.ParseExperiments(data)
+	if err != nil {
+		return err
+	}
+	return e.take(more)
 }
 
 // take puts the configuration's experiments and those of a source in force.
@@ -130,8 +152,13 @@ func (e *Experiment) take(more []*Definition) error {
 
 // check finds every fault that can be known before the handler runs.
 func (e *Experiment) check() error {
-	if len(e.Experiments) == 0 && e.File == "" {
-		return errors.New("no experiment: give an experiment block, or a file that holds some")
+	switch {
+	case len(e.Experiments) == 0 && e.File == "" && e.Feed == "":
+		return errors.New("no experiment: give an experiment block, or a file or a set of the feed that holds some")
+	case e.File != "" && e.Feed != "":
+		return errors.New("file and feed are both there: experiments come from one of them")
+	case e.Feed != "" && !feed.ValidName(e.Feed):
+		return fmt.Errorf("feed %q: a set's name has 1 to 63 characters of a-z, 0-9 and '-'", e.Feed)
 	}
 	for option, cookie := range map[string]string{"cookie": e.Cookie, "override_cookie": e.OverrideCookie} {
 		if cookie != "" && (&http.Cookie{Name: cookie, Value: "v"}).Valid() != nil {
@@ -148,8 +175,9 @@ func (e *Experiment) check() error {
 	return edge.CheckPlaceholder("country", e.Country)
 }
 
-// Cleanup ends the watch of the file.
+// Cleanup ends the watch of the file or the feed.
 func (e *Experiment) Cleanup() error {
+	_ = e.source.Close()
 	if e.file == nil {
 		return nil
 	}
@@ -175,7 +203,7 @@ func (e *Experiment) ServeHTTP(w http.ResponseWriter, r *http.Request, next cadd
 func (e *Experiment) assign(r *http.Request, d *decision.Decision) error {
 	override := e.override(r.Header["Cookie"], time.Now())
 	for _, x := range e.current.Get().definitions {
-		if side, ok := override[x.Name]; ok && x.index(side) >= 0 {
+		if side, ok := override[x.Name]; ok && x.Index(side) >= 0 {
 			d.Assign(x.Name, side) // whoever tests a side does not count
 			continue
 		}

@@ -16,11 +16,12 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/gatehouse-edge/gatehouse/caddymodule/bucket"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edgetest"
 	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/bucket"
+	"github.com/gatehouse-edge/gatehouse/handoff/definition"
 )
 
 func halves(name, by string) *Definition {
@@ -295,7 +296,7 @@ func TestReadOverride_isStrict(t *testing.T) {
 func TestExperiment_anotherSetDecidesAtOnce(t *testing.T) {
 	t.Parallel()
 	e := handler(t, halves("checkout", ByUser))
-	more, err := parse([]byte(`{"experiments":[{"name":"search","variants":[{"name":"v1","weight":1},{"name":"v2"}]}]}`))
+	more, err := definition.ParseExperiments([]byte(`{"experiments":[{"name":"search","variants":[{"name":"v1","weight":1},{"name":"v2"}]}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +306,7 @@ func TestExperiment_anotherSetDecidesAtOnce(t *testing.T) {
 	if got := ask(t, e, ada(), nil); got.Variant("search") != "v1" || got.Variant("checkout") == "" {
 		t.Errorf("sides %v", got.Variants)
 	}
-	twice, _ := parse([]byte(`{"experiments":[{"name":"checkout","variants":[{"name":"a"},{"name":"b"}]}]}`))
+	twice, _ := definition.ParseExperiments([]byte(`{"experiments":[{"name":"checkout","variants":[{"name":"a"},{"name":"b"}]}]}`))
 	if err := e.take(twice); err == nil || !strings.Contains(err.Error(), "stands twice") {
 		t.Errorf("an experiment in both: %v", err)
 	}
@@ -320,7 +321,7 @@ func TestParse_isStrict(t *testing.T) {
 		``, `[]`, `{"experiment":[]}`, `{"experiments":[{"name":"a","Variants":[]}]}`, `{"experiments":[],"experiments":[]}`,
 		"{\"experiments\":[{\"name\":\"\xff\"}]}", `{"experiments":[]} {}`,
 	} {
-		if _, err := parse([]byte(data)); err == nil {
+		if _, err := definition.ParseExperiments([]byte(data)); err == nil {
 			t.Errorf("%s is taken", data)
 		}
 	}
@@ -329,7 +330,7 @@ func TestParse_isStrict(t *testing.T) {
 func TestCompile_boundsTheFile(t *testing.T) {
 	t.Parallel()
 	var many []*Definition
-	for i := range maxExperiments + 1 {
+	for i := range definition.MaxExperiments + 1 {
 		many = append(many, halves("x"+strconv.Itoa(i), ByUser))
 	}
 	if _, err := compile(many); err == nil {

@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	"github.com/gatehouse-edge/gatehouse/handoff/definition"
 )
 
 // overridePurpose is what the signature of an override is for.
 const overridePurpose = "edge-override"
 
 // overrideExpiry is the word before the time at which an override ends.
-const overrideExpiry = "exp"
+const overrideExpiry = definition.OverrideExpiry
 
 // maxOverrides bounds how many experiments one cookie decides.
 const maxOverrides = 16
@@ -59,7 +60,7 @@ func readOverride(payload string, now time.Time) map[string]string {
 			expires = at
 			continue
 		}
-		if _, twice := sides[name]; twice || !validName(name) || !validName(value) || len(sides) == maxOverrides {
+		if _, twice := sides[name]; twice || !definition.ValidName(name) || !definition.ValidName(value) || len(sides) == maxOverrides {
 			return nil
 		}
 		sides[name] = value

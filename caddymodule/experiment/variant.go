@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/handoff/definition"
 )
 
 // MatchVariant is the edge_variant matcher. It matches a request that an
@@ -30,11 +31,11 @@ func (MatchVariant) CaddyModule() caddy.ModuleInfo {
 
 // Validate refuses what can match nothing.
 func (m MatchVariant) Validate() error {
-	if !validName(m.Experiment) {
+	if !definition.ValidName(m.Experiment) {
 		return fmt.Errorf("edge_variant: experiment %q: a name has 1 to 63 characters of a-z, 0-9, '-' and '_'", m.Experiment)
 	}
 	for _, v := range m.Variants {
-		if !validName(v) {
+		if !definition.ValidName(v) {
 			return fmt.Errorf("edge_variant: variant %q: a name has 1 to 63 characters of a-z, 0-9, '-' and '_'", v)
 		}
 	}

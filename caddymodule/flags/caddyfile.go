@@ -34,6 +34,7 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //			}
 //		}
 //		file <path>
+//		feed <set>
 //		country <placeholder>
 //	}
 //
@@ -52,10 +53,12 @@ func (f *Flags) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = f.unmarshalFlag(d)
 		case "file":
 			err = edge.One(d, &f.File)
+		case "feed":
+			err = edge.One(d, &f.Feed)
 		case "country":
 			err = edge.One(d, &f.Country)
 		default:
-			err = edge.Unknown(d, name, "flag", "file", "country")
+			err = edge.Unknown(d, name, "flag", "file", "feed", "country")
 		}
 		if err != nil {
 			return err
@@ -80,11 +83,11 @@ func (f *Flags) unmarshalFlag(d *caddyfile.Dispenser) error {
 			x.Public = true
 			err = edge.None(d)
 		case "variant":
-			err = x.unmarshalVariant(d)
+			err = unmarshalVariant(d, x)
 		case "default":
 			err = edge.One(d, &x.Default)
 		case "rule":
-			err = x.unmarshalRule(d)
+			err = unmarshalRule(d, x)
 		default:
 			err = edge.Unknown(d, "flag", "public", "variant", "default", "rule")
 		}
@@ -101,7 +104,7 @@ func (f *Flags) unmarshalFlag(d *caddyfile.Dispenser) error {
 
 // unmarshalVariant reads a name and a JSON value; a text needs quotes of its
 // own, as in `"short"` between backticks.
-func (x *Definition) unmarshalVariant(d *caddyfile.Dispenser) error {
+func unmarshalVariant(d *caddyfile.Dispenser, x *Definition) error {
 	args := d.RemainingArgs()
 	if len(args) != 2 {
 		return d.Errf("variant takes a name and a JSON value, got %q", strings.Join(args, " "))
@@ -110,11 +113,11 @@ func (x *Definition) unmarshalVariant(d *caddyfile.Dispenser) error {
 	if !value.IsValid() {
 		return d.Errf("variant %s: %s is not a JSON value; a text needs its quotes, as in: variant %s `\"text\"`", args[0], args[1], args[0])
 	}
-	x.Variants = append(x.Variants, Variant{args[0], value})
+	x.Variants = append(x.Variants, Variant{Name: args[0], Value: value})
 	return nil
 }
 
-func (x *Definition) unmarshalRule(d *caddyfile.Dispenser) error {
+func unmarshalRule(d *caddyfile.Dispenser, x *Definition) error {
 	var r Rule
 	if err := edge.One(d, &r.Variant); err != nil {
 		return err
@@ -123,9 +126,9 @@ func (x *Definition) unmarshalRule(d *caddyfile.Dispenser) error {
 		var err error
 		switch option := d.Val(); {
 		case option == "coverage":
-			err = r.unmarshalCoverage(d)
+			err = unmarshalCoverage(d, &r)
 		case slices.Contains(edge.AudienceOptions, option):
-			err = r.Audience.Unmarshal(d)
+			err = edge.UnmarshalAudience(d, &r.Audience)
 		default:
 			err = edge.Unknown(d, "rule", append([]string{"coverage"}, edge.AudienceOptions...)...)
 		}
@@ -137,7 +140,7 @@ func (x *Definition) unmarshalRule(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (r *Rule) unmarshalCoverage(d *caddyfile.Dispenser) error {
+func unmarshalCoverage(d *caddyfile.Dispenser, r *Rule) error {
 	if r.Coverage != nil {
 		return d.Err("coverage stands twice")
 	}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	"github.com/gatehouse-edge/gatehouse/handoff/definition"
+	"github.com/gatehouse-edge/gatehouse/handoff/feed"
 )
 
 const name = "edge_flags"
@@ -36,6 +38,12 @@ type Flags struct {
 	// not be in both. Default: none.
 	File string `json:"file,omitempty"`
 
+	// Feed names a set of flags that the regions publish in the feed, in the form of
+	// a file. It is taken as it changes; one that cannot be used changes nothing. The
+	// last one is kept in Caddy's storage, and in force after a restart without the
+	// feed. A flag may not be in both. It excludes File. Default: none.
+	Feed string `json:"feed,omitempty"`
+
 	// Country is a placeholder that holds the client's country as an ISO 3166-1
 	// alpha-2 code, for rules by country. Default: no country is known.
 	Country string `json:"country,omitempty"`
@@ -46,6 +54,7 @@ type Flags struct {
 
 	current edge.Definitions[set]
 	file    *edge.File
+	source  *edge.Source
 }
 
 // CaddyModule returns the module's information.
@@ -58,7 +67,7 @@ func (f *Flags) Provision(ctx caddy.Context) error {
 	if err := f.check(); err != nil {
 		return fmt.Errorf("edge_flags: %w", err)
 	}
-	_, err := ctx.AppIfConfigured("edge")
+	app, err := ctx.AppIfConfigured("edge")
 	if errors.Is(err, caddy.ErrNotConfigured) {
 		return errors.New("edge_flags needs the global option edge { … }, which says what this POP is")
 	}
@@ -66,19 +75,31 @@ func (f *Flags) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if f.File == "" {
-		return f.take(nil)
-	}
-	f.file, err = edge.WatchFile(f.File, ctx.Logger(), func(data []byte) error {
-		more, err := parse(data)
-		if err != nil {
+		if err := f.take(nil); err != nil || f.Feed == "" {
 			return err
 		}
-		return f.take(more)
-	})
+		if f.source, err = app.(*edge.App).FollowDefinitions(feed.Flags, f.Feed, ctx.Logger(), f.use); err != nil {
+			return fmt.Errorf("edge_flags: %w", err)
+		}
+		return nil
+	}
+	f.file, err = edge.WatchFile(f.File, ctx.Logger(), f.use)
 	if err != nil {
 		return fmt.Errorf("edge_flags: file: %w", err)
 	}
 	return nil
+}
+
+// use puts a source's flags in force; nil: it has none.
+func (f *Flags) use(data []byte) error {
+	if data == nil {
+		return f.take(nil)
+	}
+	more, err := definition.ParseFlags(data)
+	if err != nil {
+		return err
+	}
+	return f.take(more)
 }
 
 // take puts the configuration's flags and those of a source in force.
@@ -93,8 +114,13 @@ func (f *Flags) take(more []*Definition) error {
 
 // check finds every fault that can be known before the handler runs.
 func (f *Flags) check() error {
-	if len(f.Flags) == 0 && f.File == "" {
-		return errors.New("no flag: give a flag block, or a file that holds some")
+	switch {
+	case len(f.Flags) == 0 && f.File == "" && f.Feed == "":
+		return errors.New("no flag: give a flag block, or a file or a set of the feed that holds some")
+	case f.File != "" && f.Feed != "":
+		return errors.New("file and feed are both there: flags come from one of them")
+	case f.Feed != "" && !feed.ValidName(f.Feed):
+		return fmt.Errorf("feed %q: a set's name has 1 to 63 characters of a-z, 0-9 and '-'", f.Feed)
 	}
 	if _, err := compile(f.Flags); err != nil {
 		return err
@@ -102,8 +128,9 @@ func (f *Flags) check() error {
 	return edge.CheckPlaceholder("country", f.Country)
 }
 
-// Cleanup ends the watch of the file.
+// Cleanup ends the watch of the file or the feed.
 func (f *Flags) Cleanup() error {
+	_ = f.source.Close()
 	if f.file == nil {
 		return nil
 	}

@@ -14,11 +14,12 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/gatehouse-edge/gatehouse/caddymodule/bucket"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edgetest"
 	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/bucket"
+	"github.com/gatehouse-edge/gatehouse/handoff/definition"
 )
 
 func handler(t testing.TB, definitions ...*Definition) *Flags {
@@ -84,7 +85,7 @@ func darkMode() *Definition {
 
 func form() *Definition {
 	return &Definition{Key: "checkout.form", Public: true, Default: "long", Variants: []Variant{
-		{"short", jsontext.Value(`{ "fields": 3 }`)}, {"long", jsontext.Value(`{"fields":12}`)},
+		{Name: "short", Value: jsontext.Value(`{ "fields": 3 }`)}, {Name: "long", Value: jsontext.Value(`{"fields":12}`)},
 	}}
 }
 
@@ -136,7 +137,7 @@ func TestFlags_etagAnswers304UntilAnAnswerChanges(t *testing.T) {
 	if res, _, _ := do(t, f, call{body: `{}`, header: header, who: ada()}); res.StatusCode != 200 || res.Header.Get("Etag") == etag {
 		t.Errorf("another session's answer: %d with %s", res.StatusCode, res.Header.Get("Etag"))
 	}
-	changed, err := parse([]byte(`{"flags":[{"key":"new","public":true}]}`))
+	changed, err := definition.ParseFlags([]byte(`{"flags":[{"key":"new","public":true}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +221,7 @@ func TestFlags_refusesWhatIsNoEvaluation(t *testing.T) {
 
 func TestFlags_passesOnWhatIsNotOFREP(t *testing.T) {
 	t.Parallel()
-	f := handler(t, darkMode(), form(), secret(), &Definition{Key: "greeting", Default: "hello", Variants: []Variant{{"hello", jsontext.Value(`"a \"b\""`)}}})
+	f := handler(t, darkMode(), form(), secret(), &Definition{Key: "greeting", Default: "hello", Variants: []Variant{{Name: "hello", Value: jsontext.Value(`"a \"b\""`)}}})
 	for _, path := range []string{"/", Path + "x", "/x" + Path, "/ofrep/v1/configuration"} {
 		res, _, r := do(t, f, call{path: path, who: ada(), header: http.Header{"X-Country": {"DE"}}})
 		if res.StatusCode != 418 {
@@ -269,11 +270,11 @@ func TestParse_isStrict(t *testing.T) {
 	for _, data := range []string{
 		``, `[]`, `{"flag":[]}`, `{"flags":[{"key":"a","Public":true}]}`, `{"flags":[],"flags":[]}`, `{"flags":[{"key":"a","rules":[{"variant":"on","tenant":"acme"}]}]}`,
 	} {
-		if _, err := parse([]byte(data)); err == nil {
+		if _, err := definition.ParseFlags([]byte(data)); err == nil {
 			t.Errorf("%s is taken", data)
 		}
 	}
-	more, err := parse([]byte(`{"flags":[{"key":"a","rules":[{"variant":"on","tenants":["acme"],"coverage":0.5}]}]}`))
+	more, err := definition.ParseFlags([]byte(`{"flags":[{"key":"a","rules":[{"variant":"on","tenants":["acme"],"coverage":0.5}]}]}`))
 	if err != nil || more[0].Rules[0].Tenants[0] != "acme" {
 		t.Errorf("%v, %v", more, err)
 	}
@@ -282,12 +283,12 @@ func TestParse_isStrict(t *testing.T) {
 func TestCompile_bounds(t *testing.T) {
 	t.Parallel()
 	var many []*Definition
-	for i := range maxFlags + 1 {
+	for i := range definition.MaxFlags + 1 {
 		many = append(many, &Definition{Key: "f" + strconv.Itoa(i)})
 	}
 	for name, definitions := range map[string][]*Definition{
-		"flags": many, "null": {nil}, "rules": {{Key: "a", Rules: make([]Rule, maxRules+1)}},
-		"broken value": {{Key: "a", Variants: []Variant{{"on", jsontext.Value("{")}}, Default: "on"}}, "no value": {{Key: "a", Variants: []Variant{{Name: "on"}}, Default: "on"}},
+		"flags": many, "null": {nil}, "rules": {{Key: "a", Rules: make([]Rule, definition.MaxRules+1)}},
+		"broken value": {{Key: "a", Variants: []Variant{{Name: "on", Value: jsontext.Value("{")}}, Default: "on"}}, "no value": {{Key: "a", Variants: []Variant{{Name: "on"}}, Default: "on"}},
 	} {
 		if _, err := compile(definitions); err == nil {
 			t.Errorf("%s: taken", name)

@@ -50,7 +50,9 @@ const name = "edge_guard"
 // Who is a trusted proxy is Caddy's to know: the servers option trusted_proxies.
 //
 // Placeholders for whatever comes after it: {edge.request_id}, {edge.pop},
-// {edge.tenant}, {edge.region}, {edge.auth}, {edge.cache}.
+// {edge.tenant}, {edge.region}, {edge.auth}, {edge.cache}, and {edge.kv.BUCKET.KEY},
+// a value that the regions publish in the feed: the session's tenant's own, where
+// there is one, else everybody's.
 type Guard struct {
 	// ServerTiming sends the time that each edge handler took to the client, as
 	// Server-Timing. Whoever sees it can tell a cached session from a new one.
@@ -97,7 +99,8 @@ type Guard struct {
 	logger      *zap.Logger
 	keep        []string
 	bodies      bodies
-	early, late []*RateLimit // whose keys are known at once, and with the session
+	early, late []*RateLimit                                    // whose keys are known at once, and with the session
+	values      func(bucket, tenant, key string) (string, bool) // the app's
 }
 
 // CaddyModule returns the module's information.
@@ -115,6 +118,7 @@ func (g *Guard) Provision(ctx caddy.Context) error {
 		return err
 	}
 	g.app, g.logger = app.(*edge.App), ctx.Logger()
+	g.values = g.app.Value // here, since it allocates
 	return g.use(ctx)
 }
 
@@ -153,7 +157,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}
 	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
 	d, w := decision.Begin(w, r, requestID(r.Header, trusted), decision.Options{
-		POP: g.app.POP, ServerTiming: g.ServerTiming, Logger: g.logger,
+		POP: g.app.POP, ServerTiming: g.ServerTiming, Logger: g.logger, Values: g.values,
 	})
 	finished := false
 	defer func() {

@@ -16,6 +16,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/definition"
 )
 
 // The beginnings of the kinds of which a later message takes an earlier one's
@@ -139,10 +140,24 @@ func (d Definition) check() error {
 		return fmt.Errorf("body is over %d bytes", MaxDefinition)
 	case (len(d.Body) == 0) != (d.Expires > 0):
 		return errors.New("either body or exp is there")
-	case len(d.Body) > 0 && d.Body.Kind() != jsontext.KindBeginObject:
-		return errors.New("body is no object")
+	}
+	if err := d.checkBody(); err != nil {
+		return fmt.Errorf("body: %w", err)
 	}
 	return d.Sequence.check()
+}
+
+// checkBody holds the body to the rules by which a POP works, on both sides: what
+// breaks them is not published, and would not be taken.
+func (d Definition) checkBody() (err error) {
+	switch {
+	case len(d.Body) == 0:
+	case d.Kind == Flags:
+		_, err = definition.ParseFlags(d.Body)
+	default:
+		_, err = definition.ParseExperiments(d.Body)
+	}
+	return err
 }
 
 // ValidName reports whether a set of definitions or a bucket may be called name.

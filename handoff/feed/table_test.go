@@ -365,7 +365,12 @@ func TestParse_refusesOfTheFurtherKinds(t *testing.T) {
 		"a value and gone":   feed.KV{Bucket: "b", Key: "k", Value: "v", Expires: 1},
 		"no group":           feed.Purge{Expires: 1},
 		"a purge for ever":   feed.Purge{Group: "g"},
-		"a large body":       feed.Definition{Kind: feed.Flags, Name: "n", Body: jsontext.Value(`{"a":"` + strings.Repeat("v", feed.MaxDefinition) + `"}`)},
+		"a large body":       feed.Definition{Kind: feed.Flags, Name: "n", Body: jsontext.Value(`{"flags":[{"key":"` + strings.Repeat("v", feed.MaxDefinition) + `"}]}`)},
+		"a flag twice":       feed.Definition{Kind: feed.Flags, Name: "n", Body: jsontext.Value(`{"flags":[{"key":"a"},{"key":"a"}]}`)},
+		"no default":         feed.Definition{Kind: feed.Flags, Name: "n", Body: jsontext.Value(`{"flags":[{"key":"a","variants":[{"name":"x","value":1}]}]}`)},
+		"flags as the other": feed.Definition{Kind: feed.Experiments, Name: "n", Body: jsontext.Value(`{"flags":[]}`)},
+		"one variant":        feed.Definition{Kind: feed.Experiments, Name: "n", Body: jsontext.Value(`{"experiments":[{"name":"a","variants":[{"name":"x"}]}]}`)},
+		"a null flag":        feed.Definition{Kind: feed.Flags, Name: "n", Body: jsontext.Value(`{"flags":[null]}`)},
 	} {
 		if _, _, err := feed.Encode("eu", m); err == nil {
 			t.Errorf("%s was published", name)
