@@ -19,8 +19,10 @@ const (
 	HeaderHomeEpoch = "X-Edge-Home-Epoch"
 	// HeaderAssertion carries the signed assertion. See [Claims].
 	HeaderAssertion = "X-Edge-Assertion"
-	// HeaderWrote is a region's word that it wrote, with the position of the
-	// write in its log. The edge keeps it as the recent-write marker.
+	// HeaderWrote is, on a region's answer, its word that it wrote, with the position
+	// of the write in its log ([ValidPosition]), and on a request to a region such a
+	// position that the client is to see. Between the edge and a client with a bearer
+	// token it holds the recent-write marker, which is sealed.
 	HeaderWrote = "X-Edge-Wrote"
 	// HeaderServedBy names the region that answered in place of the home region.
 	HeaderServedBy = "X-Edge-Served-By"
@@ -136,6 +138,20 @@ func ValidTenant(id string) bool {
 	for i := range len(id) {
 		c := id[i]
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidPosition reports whether p may be a position in a region's log: 1 to 64
+// letters, digits, slashes, dots, underscores and dashes. It is opaque to the edge.
+func ValidPosition(p string) bool {
+	if len(p) < 1 || len(p) > 64 {
+		return false
+	}
+	for i := range len(p) {
+		if p[i] != '/' && !isRequestIDByte(p[i]) {
 			return false
 		}
 	}

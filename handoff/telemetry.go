@@ -11,6 +11,8 @@ const (
 	FieldSource        = "source"
 	FieldRegion        = "region"
 	FieldRegionReason  = "region_reason"
+	FieldServedBy      = "served_by"    // the region that answered in place of the home region
+	FieldRecentWrite   = "recent_write" // the client wrote a moment ago
 	FieldPOP           = "pop"
 	FieldAuth          = "auth"
 	FieldRewrite       = "rewrite"
@@ -84,6 +86,7 @@ const (
 	AttrTenant       = "gatehouse.tenant"
 	AttrRegion       = "gatehouse.region"
 	AttrRegionReason = "gatehouse.region_reason"
+	AttrServedBy     = "gatehouse.served_by"
 	AttrPOP          = "gatehouse.pop"
 	AttrAuth         = "gatehouse.auth"
 	AttrLink         = "gatehouse.signed_link"

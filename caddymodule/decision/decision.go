@@ -157,6 +157,14 @@ type Decision struct {
 	// Home is the region chosen, for Reason. Empty: no handler asked.
 	Home   string
 	Reason Reason
+	// ServedBy is the region that answered a read in place of Home. Empty: none did.
+	ServedBy string
+	// RecentWrite is set for a read whose client wrote a moment ago: it is to see
+	// what it wrote.
+	RecentWrite bool
+	// SentMarker is the recent-write marker that the client sent in X-Edge-Wrote, as
+	// it came. edge_region reads it for a bearer token's session alone.
+	SentMarker string
 	// Rewritten is the path and query that the region is asked for, where it is
 	// another than the client's.
 	Rewritten string

@@ -30,6 +30,7 @@ func (d *Decision) MarshalLogObject(e zapcore.ObjectEncoder) error {
 		{handoff.FieldCountry, d.Country},
 		{handoff.FieldRegion, d.Home},
 		{handoff.FieldRegionReason, string(d.Reason)},
+		{handoff.FieldServedBy, d.ServedBy},
 		{handoff.FieldRewrite, d.Rewritten},
 		{handoff.FieldVariants, joined(d.Variants)},
 		{handoff.FieldExposures, joined(d.exposures)},
@@ -51,6 +52,9 @@ func (d *Decision) MarshalLogObject(e zapcore.ObjectEncoder) error {
 	}
 	if d.Replayed {
 		e.AddBool(handoff.FieldReplayed, true)
+	}
+	if d.RecentWrite {
+		e.AddBool(handoff.FieldRecentWrite, true)
 	}
 	for _, s := range d.stages[:d.nstages] {
 		e.AddDuration(s.name, s.duration)
@@ -87,6 +91,10 @@ var (
 		Name: handoff.MetricsEdge + "bots_total",
 		Help: "Clients by class, and by what that led to.",
 	}, []string{"class", "verdict"})
+	fallbacks = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: handoff.MetricsEdge + "fallbacks_total",
+		Help: "Reads that another region answered in place of the home region, by that region.",
+	}, []string{"region"})
 	exposures = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: handoff.MetricsEdge + "exposures_total",
 		Help: "Clients that met a variant of an experiment for the first time at this POP.",
@@ -99,7 +107,7 @@ var (
 
 // Register puts the metrics into the registry of this config.
 func Register(ctx caddy.Context) error {
-	for _, c := range []prometheus.Collector{requests, auths, links, bots, problems, replays, exposures, limits} {
+	for _, c := range []prometheus.Collector{requests, auths, links, bots, problems, replays, fallbacks, exposures, limits} {
 		var already prometheus.AlreadyRegisteredError
 		if err := ctx.GetMetricsRegistry().Register(c); err != nil && !errors.As(err, &already) {
 			return err
@@ -131,6 +139,9 @@ func (d *Decision) count(took time.Duration) {
 	}
 	for _, name := range d.LimitDryRun {
 		limits.WithLabelValues(name, "true").Inc()
+	}
+	if d.ServedBy != "" {
+		fallbacks.WithLabelValues(d.ServedBy).Inc()
 	}
 	for _, v := range d.exposures {
 		exposures.WithLabelValues(v.Experiment, v.Name).Inc()

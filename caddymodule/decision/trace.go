@@ -94,6 +94,7 @@ func (d *Decision) annotate(span trace.Span, err error) {
 		{handoff.AttrCountry, d.Country},
 		{handoff.AttrRegion, d.Home},
 		{handoff.AttrRegionReason, string(d.Reason)},
+		{handoff.AttrServedBy, d.ServedBy},
 		{handoff.AttrRewrite, d.Rewritten},
 		{handoff.AttrVariants, joined(d.Variants)},
 		{handoff.AttrExposures, joined(d.exposures)},

@@ -169,6 +169,9 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		d.ClientTraceID = clientTraceID(r.Header)
 	}
 	oversize := g.refuseSize(r, d.Target)
+	if sent := r.Header[handoff.HeaderWrote]; len(sent) == 1 {
+		d.SentMarker = sent[0] // sealed: edge_region looks whether a POP made it
+	}
 	clean(r, trusted)
 	g.dropBelieved(r, trusted)
 	passes, err := g.decide(w, r, d, oversize)

@@ -9,7 +9,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/maypok86/otter/v2"
 
-	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 	"github.com/gatehouse-edge/gatehouse/handoff"
 )
@@ -26,8 +25,9 @@ type assertions struct {
 // assertionKey is everything that the claims of an unbound assertion come from.
 type assertionKey struct {
 	session [sha256.Size]byte // zero: anonymous
-	home    string            // and the audience
-	signer  string            // POP and key
+	home    string
+	region  string // the audience
+	signer  string // POP and key
 	replay  bool
 }
 
@@ -52,11 +52,12 @@ func (a *assertions) Close() error {
 	return nil
 }
 
-// assertion gives the assertion for one attempt: for an unsafe method one that is
-// bound to it, otherwise one that the session's other requests share.
-func (t *Transport) assertion(d *decision.Decision, method, target string) (string, error) {
-	if handoff.Unsafe(method) {
-		claims := t.claims(d)
+// assertion gives the assertion for one attempt: for an unsafe method, and for what
+// else writes, one that is bound to it, otherwise one that the session's other requests share.
+func (t *Transport) assertion(x *exchange, method, target string) (string, error) {
+	d := x.d
+	if handoff.Unsafe(method) || x.write {
+		claims := t.claims(x)
 		claims.Bind(d.RequestID, method, target)
 		return t.sign(claims)
 	}
@@ -64,25 +65,25 @@ func (t *Transport) assertion(d *decision.Decision, method, target string) (stri
 	if err != nil {
 		return "", caddyhttp.Error(http.StatusInternalServerError, err)
 	}
-	key := assertionKey{home: d.Home, signer: signer, replay: d.Replayed}
+	key := assertionKey{home: d.Home, region: x.region(), signer: signer, replay: d.Replayed}
 	if !d.Identity.Anonymous() {
 		if key.session = d.SessionKey; key.session == [sha256.Size]byte{} {
-			return t.sign(t.claims(d)) // somebody, and nothing to tell him by
+			return t.sign(t.claims(x)) // somebody, and nothing to tell him by
 		}
 	}
 	if signed, ok := t.assertions.signed.GetIfPresent(key); ok {
 		return signed, nil
 	}
-	signed, err := t.sign(t.claims(d))
+	signed, err := t.sign(t.claims(x))
 	if err == nil {
 		t.assertions.signed.Set(key, signed)
 	}
 	return signed, err
 }
 
-func (t *Transport) claims(d *decision.Decision) *handoff.Claims {
-	claims := handoff.NewClaims(t.app.POP, d.Home, d.Home, d.Identity, time.Now())
-	claims.Replay = d.Replayed
+func (t *Transport) claims(x *exchange) *handoff.Claims {
+	claims := handoff.NewClaims(t.app.POP, x.region(), x.d.Home, x.d.Identity, time.Now())
+	claims.Replay = x.d.Replayed
 	return claims
 }
 

@@ -74,7 +74,7 @@ func BenchmarkAssertion(b *testing.B) {
 			d.Region("eu", decision.ReasonPOP)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := p.transport.assertion(d, method, "/api/orders?x=1"); err != nil {
+				if _, err := p.transport.assertion(&exchange{d: d}, method, "/api/orders?x=1"); err != nil {
 					b.Fatal(err)
 				}
 			}

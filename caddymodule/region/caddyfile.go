@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -19,13 +20,13 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	r := new(Region)
 	option, ok := h.Option("edge").(httpcaddyfile.App)
 	if !ok { // that it is missing is said when the handler is provisioned
-		return r, r.UnmarshalCaddyfile(h.Dispenser)
+		return r, r.unmarshal(h.Dispenser, nil, h.MatcherToken)
 	}
 	app := new(edge.App)
 	if err := json.Unmarshal(option.Value, app); err != nil {
 		return nil, h.WrapErr(err)
 	}
-	return r, r.unmarshal(h.Dispenser, app)
+	return r, r.unmarshal(h.Dispenser, app, h.MatcherToken)
 }
 
 // UnmarshalCaddyfile reads the directive:
@@ -34,17 +35,34 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		to <region>
 //		rewrite <template>
 //		country <placeholder>
+//		writes <matcher>|{
+//			<matchers>
+//		}
+//		reads <matcher>|{
+//			<matchers>
+//		}
+//		fallback <region...> {
+//			replica
+//		}
+//		recent_write <duration>|off
 //	}
+//
+// writes and reads may stand more than once: any of them is enough. Named matchers
+// are known where [Parse] reads the directive, not here.
 //
 // Placeholders: the template of rewrite holds {edge.region} and ends with {uri},
 // and no other; country is one.
-func (h *Region) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return h.unmarshal(d, nil) }
+func (h *Region) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	return h.unmarshal(d, nil, nil)
+}
 
-// unmarshal refuses a pin to a region that app does not have, where the app is
-// known: the edge option is read before the sites are.
-func (h *Region) unmarshal(d *caddyfile.Dispenser, app *edge.App) error {
+// unmarshal refuses a region that app does not have, and what else app does not
+// allow, where the app is known: the edge option is read before the sites are. named
+// reads a matcher's name, or is nil where none can be known.
+func (h *Region) unmarshal(d *caddyfile.Dispenser, app *edge.App, named matcherToken) error {
 	d.Next() // the directive's name
 	h.Source = edge.Where(d)
+	last := *d
 	if d.NextArg() {
 		return d.Errf("edge_region takes a matcher and a block, got %q", d.Val())
 	}
@@ -64,12 +82,98 @@ func (h *Region) unmarshal(d *caddyfile.Dispenser, app *edge.App) error {
 			if err = edge.One(d, &h.Country); err == nil {
 				err = at(d, checkCountry(h.Country))
 			}
+		case "writes":
+			err = unmarshalMatcher(d, &h.WritesRaw, named)
+		case "reads":
+			err = unmarshalMatcher(d, &h.ReadsRaw, named)
+		case "fallback":
+			last = *d
+			err = h.unmarshalFallback(d)
+		case "recent_write":
+			if len(h.Fallback) == 0 {
+				last = *d
+			}
+			err = h.unmarshalRecentWrite(d)
 		default:
-			err = edge.Unknown(d, name, "to", "rewrite", "country")
+			err = edge.Unknown(d, name, "to", "rewrite", "country", "writes", "reads", "fallback", "recent_write")
 		}
 		if err != nil {
 			return err
 		}
+	}
+	if app == nil {
+		return nil
+	}
+	return at(&last, h.checkFallback(app))
+}
+
+// matcherToken reads the next argument as a matcher of Caddy's: *, /path or @name.
+type matcherToken func() (set caddy.ModuleMap, found bool, err error)
+
+// unmarshalMatcher reads one matcher, or a block of them that all have to match.
+func unmarshalMatcher(d *caddyfile.Dispenser, into *caddyhttp.RawMatcherSets, named matcherToken) error {
+	option, ahead := d.Val(), *d
+	if !ahead.NextArg() {
+		if !ahead.NextBlock(ahead.Nesting()) {
+			return d.Errf("%s needs a matcher, such as @%s or a path, or a block of matchers", option, option)
+		}
+		set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(d)
+		if err != nil {
+			return err
+		}
+		*into = append(*into, set)
+		return nil
+	}
+	if named == nil {
+		return ahead.Errf("%s %s: no matcher can be named here", option, ahead.Val())
+	}
+	set, found, err := named()
+	switch {
+	case err != nil:
+		return d.WrapErr(err)
+	case !found:
+		return d.Errf("%s %s: that is no matcher: it is *, /path or @name", option, d.Val())
+	case d.NextArg():
+		return d.Errf("%s takes one matcher, got %q too", option, d.Val())
+	case set == nil:
+		set = caddy.ModuleMap{} // *
+	}
+	*into = append(*into, set)
+	return nil
+}
+
+func (h *Region) unmarshalFallback(d *caddyfile.Dispenser) error {
+	if len(h.Fallback) > 0 {
+		return d.Err("fallback stands twice")
+	}
+	if err := edge.Many(d, &h.Fallback); err != nil {
+		return err
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if d.Val() != "replica" {
+			return edge.Unknown(d, "fallback", "replica")
+		}
+		h.Replica = true
+		if err := edge.None(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unmarshalRecentWrite reads a duration, or "off".
+func (h *Region) unmarshalRecentWrite(d *caddyfile.Dispenser) error {
+	if h.RecentWrite != 0 {
+		return d.Err("recent_write stands twice")
+	}
+	ahead := *d
+	if !ahead.NextArg() || ahead.Val() != "off" {
+		return edge.Duration(d, &h.RecentWrite)
+	}
+	h.RecentWrite = -1
+	d.NextArg()
+	if d.NextArg() {
+		return d.Errf("recent_write takes one value, got %q too", d.Val())
 	}
 	return nil
 }

@@ -23,6 +23,19 @@ const retryAfter = 5 * time.Second
 type exchange struct {
 	d *decision.Decision
 
+	// write and read are the configuration's word on what the request does, where
+	// that is another than its method's. See writes.
+	write, read bool
+	// fallbacks are the regions that may still be asked in place of the home region.
+	fallbacks []string
+	// instead is the one that is asked. Empty: the home region is.
+	instead string
+	// marks makes the marker of a recent write. Nil: none is made.
+	marks *marks
+	// wrote is the position that the client's own marker names. Empty: none.
+	wrote string
+	tls   bool // the client's connection
+
 	// selecting is set while reverse_proxy looks for an upstream, until the
 	// transport is asked.
 	selecting bool
@@ -51,6 +64,20 @@ func exchangeOf(ctx context.Context) *exchange {
 	}
 	x, _ := d.Exchange.(*exchange)
 	return x
+}
+
+// region is the region that is asked.
+func (x *exchange) region() string {
+	if x.instead != "" {
+		return x.instead
+	}
+	return x.d.Home
+}
+
+// writes reports whether the request, sent with that method, may change
+// something: it then goes home or nowhere, and once.
+func (x *exchange) writes(method string) bool {
+	return x.write || !x.read && handoff.Unsafe(method)
 }
 
 // kind says what became of a request that its region did not answer.
@@ -99,6 +126,9 @@ func (x *exchange) answer(w http.ResponseWriter, r *http.Request, err error) err
 			f = x.failed
 		}
 	}
+	if f.sent() && x.writes(r.Method) {
+		x.marks.keep(x, w.Header(), "") // it may have been carried out
+	}
 	return x.d.Refuse(w, r, x.problem(f, r), name)
 }
 
@@ -127,7 +157,7 @@ func (x *exchange) problem(f *failure, r *http.Request) *problem.Problem {
 		p = problem.New(http.StatusBadGateway, problem.RegionFailed, f.detail)
 	}
 	p.Outcome = problem.OutcomeUnknown
-	if !handoff.Unsafe(r.Method) || x.keyed {
+	if !x.writes(r.Method) || x.keyed {
 		p.RetryAfter = retryAfter
 	}
 	return p.WithCause(f.cause)

@@ -24,7 +24,7 @@ var errLeftAlone = errors.New("the upstream is down or left alone for a while, s
 // sendHome sends the request to the upstream that reverse_proxy chose, and, for as
 // long as nothing was sent, to the region's others.
 func (t *Transport) sendHome(x *exchange, req *http.Request) (*http.Response, *attempt, error) {
-	home := x.d.Home
+	home := x.region()
 	res, a, err := t.send(x, req)
 	if err == nil || len(t.dials[home]) < 2 || !unsentOnly(err) {
 		return res, a, err
@@ -56,7 +56,7 @@ type errand struct {
 // be left alone.
 func (t *Transport) errand(x *exchange, req *http.Request) (e errand, err error) {
 	dial, ok := reverseproxy.GetDialInfo(req.Context())
-	region := t.app.Region(x.d.Home)
+	region := t.app.Region(x.region())
 	if !ok || region == nil {
 		return e, nil
 	}

@@ -87,6 +87,14 @@ func (testSession) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 			Tenant: tenant, Subject: "u-" + tenant, SubjectIssuer: "test", Session: "s-" + tenant, Roles: []string{"buyer"},
 		}
 		d.SessionKey = sha256.Sum256([]byte(tenant))
+		d.Auth = decision.AuthSession
+		if r.Header.Get("Test-Bearer") != "" {
+			d.Auth = decision.AuthBearer
+		}
+		if session := r.Header.Get("Test-Session"); session != "" {
+			d.Identity.SubjectIssuer, d.Identity.Session, _ = strings.Cut(session, " ")
+			d.SessionKey = sha256.Sum256([]byte(tenant + session))
+		}
 	}
 	d.ClaimedHome = r.Header.Get("Test-Home")
 	d.ForwardSession = r.Header.Get("Test-Forward") != ""
@@ -242,6 +250,16 @@ func keys(t *testing.T) (file string, source handoff.KeySource) {
 	return popKey.file, popKey.keys
 }
 
+// cookieSecret is a file with what every POP of these tests seals with.
+func cookieSecret(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(scratch, "cookie.secret")
+	if err := os.WriteFile(file, []byte("a secret for cookies of at least 32 bytes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // newPOP starts two regions and a POP in front of them. There is one Caddy in a
 // process, so tests that call it do not run side by side.
 func newPOP(t *testing.T, siteBody string, configure ...func(*httptest.Server)) *pop {
@@ -308,6 +326,7 @@ func caddyfile(t *testing.T, eu, us, siteBody string) string {
 			key_file %s
 		}
 		session_cookie session
+		cookie_secret_file %s
 		breaker off
 	}
 }
@@ -315,7 +334,7 @@ http://:0 {
 	bind 127.0.0.1
 	%s
 }
-`, filepath.Join(scratch, "storage"), eu, us, file, siteBody)
+`, filepath.Join(scratch, "storage"), eu, us, file, cookieSecret(t), siteBody)
 }
 
 func adapt(t *testing.T, text string) []byte {

@@ -14,7 +14,10 @@ package region
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -23,6 +26,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 )
 
 // name is how the handler signs what it answers.
@@ -37,6 +41,9 @@ const name = "edge_region"
 // A request that its home region does not answer is answered here: 503
 // region-unavailable when nothing was sent, 502 region-failed or 504
 // region-timeout, outcome unknown, when it was.
+//
+// A write goes home or fails. So does a read, unless Fallback names regions that may
+// answer it and its client did not write a moment ago.
 //
 // Placeholder: {edge.region}, the name of the home region.
 type Region struct {
@@ -61,11 +68,39 @@ type Region struct {
 	// Source is where the directive stands, as "Caddyfile:12", for people. The
 	// Caddyfile's adapter sets it. Default: unknown.
 	Source string `json:"source,omitempty"`
+	// WritesRaw match requests that change something although their method is safe: a
+	// GET that confirms, for example. They go home or nowhere, and once; in TLS early
+	// data they are 425. Default: none. Caddy's matchers, each set by itself.
+	WritesRaw caddyhttp.RawMatcherSets `json:"writes,omitempty" caddy:"namespace=http.matchers"`
+
+	// ReadsRaw match requests that change nothing although their method is unsafe: a
+	// POST that searches, for example. What WritesRaw match too is a write. Default:
+	// none.
+	ReadsRaw caddyhttp.RawMatcherSets `json:"reads,omitempty" caddy:"namespace=http.matchers"`
+
+	// Fallback are the regions that may answer a read in place of the home region, in
+	// this order, where none of its upstreams can be asked, nothing was sent to it, or
+	// it broke off before it answered: a read that names no tenant, from a client that
+	// did not write within RecentWrite. The answer says X-Edge-Served-By: REGION.
+	// Default: none.
+	Fallback []string `json:"fallback,omitempty"`
+
+	// Replica says that the fallbacks hold a replica of the tenants' data, so that
+	// reads with a session may go there too. Default: they do not.
+	Replica bool `json:"replica,omitempty"`
+
+	// RecentWrite is how long the reads of a session go home after a write of it that
+	// a region told of (X-Edge-Wrote). Negative: no mark of a write is made or read.
+	// Default: 30s where the edge app has a cookie secret, which marks need.
+	RecentWrite caddy.Duration `json:"recent_write,omitempty"`
 
 	app      *edge.App
 	table    table
 	learnt   *learnt
 	template *template
+	writes   caddyhttp.MatcherSets
+	reads    caddyhttp.MatcherSets
+	marks    *marks // nil: none are made
 }
 
 // table says where the feed has put a tenant ([edge.App.TenantHome]).
@@ -92,6 +127,32 @@ func (h *Region) Provision(ctx caddy.Context) error {
 			return err
 		}
 	}
+	if life := h.RecentWrite; life >= 0 && h.app.SignsCookies() {
+		if life == 0 {
+			life = caddy.Duration(DefaultRecentWrite)
+		}
+		h.marks = newMarks(h.app, time.Duration(life))
+	}
+	return h.loadMatchers(ctx)
+}
+
+func (h *Region) loadMatchers(ctx caddy.Context) error {
+	for _, m := range []struct {
+		field string
+		raw   caddyhttp.RawMatcherSets
+		into  *caddyhttp.MatcherSets
+	}{{"WritesRaw", h.WritesRaw, &h.writes}, {"ReadsRaw", h.ReadsRaw, &h.reads}} {
+		if len(m.raw) == 0 {
+			continue
+		}
+		loaded, err := ctx.LoadModule(h, m.field)
+		if err != nil {
+			return err
+		}
+		if err := m.into.FromInterface(loaded); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -112,6 +173,9 @@ func (h *Region) Validate() error {
 	if h.To != "" && h.app.Region(h.To) == nil {
 		return errors.New(unknownPin(h.To, h.app.Regions))
 	}
+	if err := h.checkFallback(h.app); err != nil {
+		return err
+	}
 	return checkCountry(h.Country)
 }
 
@@ -125,15 +189,80 @@ func (h *Region) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 		return d.Refuse(w, r, p, name)
 	}
 	stage := d.Stage(r.Context(), handoff.SpanRegionSelect)
+	x := beginExchange(d)
+	if err := h.look(x, r); err != nil {
+		stage.End()
+		return err
+	}
 	home, why := h.choose(r, d)
 	d.Region(home, why)
 	if h.template != nil {
 		h.template.rewrite(r, d)
 	}
-	x := beginExchange(d)
 	stage.End()
 
+	if x.write && inEarlyData(r) {
+		return d.Refuse(w, r, problem.New(http.StatusTooEarly, problem.TooEarly, ""), name)
+	}
 	return x.answer(w, r, next.ServeHTTP(w, r))
+}
+
+// look finds out what the request does, and who may answer it.
+func (h *Region) look(x *exchange, r *http.Request) (err error) {
+	if len(h.writes) > 0 {
+		if x.write, err = h.writes.AnyMatchWithError(r); err != nil {
+			return err
+		}
+	}
+	if len(h.reads) > 0 && !x.write {
+		if x.read, err = h.reads.AnyMatchWithError(r); err != nil {
+			return err
+		}
+	}
+	x.marks, x.tls = h.marks, r.TLS != nil
+	if x.writes(r.Method) {
+		return nil
+	}
+	d := x.d
+	x.wrote, d.RecentWrite = h.marks.recent(r, d)
+	switch {
+	case d.RecentWrite:
+	case d.Identity.Tenant != "" && !h.Replica:
+	case len(r.Header["Upgrade"]) > 0: // what comes after it nobody sees
+	default:
+		x.fallbacks = h.Fallback
+	}
+	return nil
+}
+
+// inEarlyData reports whether anyone may have sent r again (RFC 8470, section 5.2).
+// edge_guard refuses unsafe methods there.
+func inEarlyData(r *http.Request) bool { return r.TLS != nil && !r.TLS.HandshakeComplete }
+
+// checkFallback refuses fallbacks that cannot be, or that could not keep their
+// promise. The app's cookie secret is what a client's own writes are known by.
+func (h *Region) checkFallback(app *edge.App) error {
+	for i, region := range h.Fallback {
+		switch {
+		case app.Region(region) == nil:
+			return fmt.Errorf("fallback: %s", unknownRegion(region, app.Regions))
+		case region == h.To:
+			return fmt.Errorf("fallback %s: the route is pinned to that region", region)
+		case slices.Contains(h.Fallback[:i], region):
+			return fmt.Errorf("fallback %s stands twice", region)
+		}
+	}
+	switch {
+	case h.Replica && len(h.Fallback) == 0:
+		return errors.New("replica: name the regions that hold one, with fallback")
+	case h.RecentWrite > 0 && time.Duration(h.RecentWrite) < time.Second:
+		return fmt.Errorf("recent_write %s: a second is the least", time.Duration(h.RecentWrite))
+	case h.RecentWrite > 0 && !app.SignsCookies():
+		return errors.New("recent_write: the mark of a write is sealed: give cookie_secret_file or cookie_secret_env in the global option edge { … }, alike at every POP")
+	case len(h.Fallback) > 0 && h.RecentWrite >= 0 && !app.SignsCookies():
+		return errors.New("fallback: a client that has just written must not be sent there, and is known by a sealed mark: give cookie_secret_file or cookie_secret_env in the global option edge { … }, alike at every POP; or write recent_write off, if nobody writes what is read here")
+	}
+	return nil
 }
 
 // choose names the home region and why it is that: pin, table or learnt, claim,

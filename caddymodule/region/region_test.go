@@ -250,7 +250,7 @@ func TestAssertion_isNotSharedBetweenKeysRegionsAndReplays(t *testing.T) {
 	d.Region("eu", decision.ReasonClaim)
 	signed := func() string {
 		t.Helper()
-		s, err := b.transport.assertion(d, "GET", "/")
+		s, err := b.transport.assertion(&exchange{d: d}, "GET", "/")
 		if err != nil {
 			t.Fatal(err)
 		}

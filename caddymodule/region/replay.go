@@ -23,16 +23,18 @@ const (
 	detailSame    = "The region sent the request to itself."
 	detailTwice   = "Two regions in turn sent the request elsewhere: its tenant may be moving."
 	detailBody    = "The region sent the request elsewhere, and its body is over the limit that can be sent again."
+	detailInstead = "The home region cannot be asked, and the one in its place does not answer for it."
 	detailPath    = "The region sent the request elsewhere, and its path there is not known."
 )
 
 // correct follows a 421 of the region that was asked: nothing was done there, so
 // that any method may be sent to the region it names. What it teaches about a
 // tenant is remembered, even where this request can go no further: the next one
-// goes right at once. Not so from a region that a route pins: it was asked for
-// the route's sake, and has no say in where every visitor's tenant is at home.
+// goes right at once. Not so from a region that a route pins, or that was asked in
+// place of another: it was asked for the route's sake, and has no say in where every
+// visitor's tenant is at home.
 func (t *Transport) correct(x *exchange, req *http.Request, a *attempt, res *http.Response) (*http.Response, error) {
-	asked := x.d.Home
+	asked := x.region()
 	home, named := correction(res.Header)
 	epoch, numbered := epochIn(res.Header)
 	discard(res, a)
@@ -45,12 +47,14 @@ func (t *Transport) correct(x *exchange, req *http.Request, a *attempt, res *htt
 		return nil, &failure{kind: misdirected, detail: detailSame}
 	case t.app.Region(home) == nil:
 		return nil, &failure{kind: misdirected, detail: detailUnknown}
+	case x.instead != "" && home == x.d.Home:
+		return nil, &failure{kind: misdirected, detail: detailInstead}
 	}
-	if tenant := x.d.Identity.Tenant; tenant != "" && numbered && x.d.Reason != decision.ReasonPin {
+	if tenant := x.d.Identity.Tenant; tenant != "" && numbered && x.d.Reason != decision.ReasonPin && x.instead == "" {
 		t.learn(tenant, asked, home, epoch)
 	}
 	switch {
-	case x.d.Retarget != nil && x.d.Retarget(asked) != req.URL.RequestURI():
+	case x.d.Retarget != nil && x.d.Retarget(x.d.Home) != req.URL.RequestURI():
 		// Something below edge_region rewrote the path.
 		return nil, &failure{kind: misdirected, detail: detailPath}
 	case x.body != nil && (req.ContentLength > t.ReplayLimit || !x.body.settle()):
@@ -108,7 +112,7 @@ func (t *Transport) giveUp(x *exchange) (*http.Response, error) {
 func (t *Transport) replay(x *exchange, req *http.Request, home string) (*http.Response, error) {
 	d := x.d
 	d.Region(home, decision.ReasonLearnt)
-	d.Replayed = true
+	d.Replayed, x.instead = true, ""
 	if d.Retarget != nil {
 		d.Rewritten = d.Retarget(home)
 	}

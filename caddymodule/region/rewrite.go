@@ -117,12 +117,17 @@ func (t *template) rewrite(r *http.Request, d *decision.Decision) {
 
 // unknownPin is the error for a pin to a region that is not there.
 func unknownPin(to string, regions []*edge.Region) string {
+	return fmt.Sprintf("to %s", unknownRegion(to, regions))
+}
+
+// unknownRegion says which regions there are, and that this one is not among them.
+func unknownRegion(name string, regions []*edge.Region) string {
 	names := make([]string, len(regions))
 	for i, r := range regions {
 		names[i] = r.Name
 	}
 	slices.Sort(names)
-	return fmt.Sprintf("to %s: there is no such region; the edge option has: %s", to, strings.Join(names, ", "))
+	return fmt.Sprintf("%s: there is no such region; the edge option has: %s", name, strings.Join(names, ", "))
 }
 
 // checkCountry refuses what is not one placeholder.

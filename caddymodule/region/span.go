@@ -23,13 +23,13 @@ type span struct{ trace.Span }
 
 // startSpan begins the span and puts it into the context, so that the region's
 // spans become its children.
-func startSpan(ctx context.Context, d *decision.Decision, req *http.Request) (context.Context, *span) {
+func startSpan(ctx context.Context, x *exchange, req *http.Request) (context.Context, *span) {
 	if !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx, nil
 	}
 	attributes := append(make([]attribute.KeyValue, 0, 8),
 		attribute.String("http.request.method", method(req.Method)),
-		attribute.String(handoff.AttrRegion, d.Home),
+		attribute.String(handoff.AttrRegion, x.region()),
 	)
 	if dial, ok := reverseproxy.GetDialInfo(ctx); ok {
 		attributes = append(attributes, attribute.String("server.address", dial.Host))
@@ -37,7 +37,7 @@ func startSpan(ctx context.Context, d *decision.Decision, req *http.Request) (co
 			attributes = append(attributes, attribute.Int("server.port", port))
 		}
 	}
-	if d.Replayed {
+	if x.d.Replayed {
 		attributes = append(attributes, attribute.Int("http.request.resend_count", 1))
 	}
 	ctx, s := decision.Tracer(ctx).Start(ctx, handoff.SpanToRegion,

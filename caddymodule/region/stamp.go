@@ -10,14 +10,14 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/handoff"
 )
 
 // stamped gives the header that a region receives: out's, without what only the
 // edge may set, and with what it sets. out keeps its own, which reverse_proxy
 // writes into its debug log: an assertion does not belong there.
-func stamped(ctx context.Context, out *http.Request, d *decision.Decision, assertion, cookie string) http.Header {
+func stamped(ctx context.Context, out *http.Request, x *exchange, assertion, cookie string) http.Header {
+	d := x.d
 	// The values are out's own, which nobody below writes into.
 	h := make(http.Header, len(out.Header)+8) // ours are four, and net/http's few
 	for field, lines := range out.Header {
@@ -32,6 +32,9 @@ func stamped(ctx context.Context, out *http.Request, d *decision.Decision, asser
 	if d.Identity.Tenant != "" {
 		h[handoff.HeaderTenant] = own[3:4:4]
 	}
+	if x.wrote != "" {
+		h[handoff.HeaderWrote] = []string{x.wrote}
+	}
 	if trace.SpanContextFromContext(ctx).IsValid() {
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(h))
 	}
@@ -39,7 +42,7 @@ func stamped(ctx context.Context, out *http.Request, d *decision.Decision, asser
 		dropCookie(h, cookie)
 		dropBearer(h)
 	}
-	if handoff.Unsafe(out.Method) {
+	if x.writes(out.Method) || handoff.Unsafe(out.Method) {
 		hideIdempotencyKey(h)
 	}
 	return h

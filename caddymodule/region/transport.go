@@ -11,6 +11,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -198,10 +199,13 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, caddyhttp.Error(http.StatusInternalServerError, errNoRegion)
 	}
 	x.begin(req, int(t.ReplayLimit))
-	if x.failed != nil && x.failed.sent() && handoff.Unsafe(req.Method) {
+	if x.failed != nil && x.failed.sent() && x.writes(req.Method) {
 		return nil, &failure{kind: x.failed.kind, cause: fmt.Errorf("%w: %w", errAgain, x.failed.cause)}
 	}
 	res, a, err := t.sendHome(x, req)
+	if err != nil && x.mayFallBack(req, err) {
+		res, a, err = t.fallBack(x, req, err)
+	}
 	if err == nil && res.StatusCode == http.StatusMisdirectedRequest {
 		res, err = t.correct(x, req, a, res)
 	}
@@ -209,9 +213,22 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	x.failed = answered // should reverse_proxy not like the answer and come again
-	dropProtected(res.Header)
+	x.sign(res.Header)
 	keepSession(res.Header, t.app.SessionCookie)
 	return res, nil
+}
+
+// sign puts the edge's word in place of the region's into an answer's header.
+func (x *exchange) sign(h http.Header) {
+	wrote := h[handoff.HeaderWrote]
+	dropProtected(h)
+	if x.d.ServedBy = x.instead; x.instead != "" {
+		h[handoff.HeaderServedBy] = []string{x.instead}
+		return // whatever it wrote is not in the home region's log
+	}
+	if len(wrote) == 1 && handoff.ValidPosition(wrote[0]) {
+		x.marks.keep(x, h, wrote[0])
+	}
 }
 
 // begin makes ready for an attempt of reverse_proxy, the first or a retry.
@@ -247,7 +264,7 @@ func (a *attempt) Value(key any) any {
 	return a.Context.Value(key)
 }
 
-// send makes one attempt at the region that the decision names.
+// send makes one attempt at the region that the exchange names.
 func (t *Transport) send(x *exchange, req *http.Request) (*http.Response, *attempt, error) {
 	e, err := t.errand(x, req)
 	if err != nil {
@@ -255,7 +272,7 @@ func (t *Transport) send(x *exchange, req *http.Request) (*http.Response, *attem
 	}
 	a := new(attempt)
 	a.Context, a.cancel = context.WithCancelCause(req.Context())
-	a.Context, a.span = startSpan(a.Context, x.d, req)
+	a.Context, a.span = startSpan(a.Context, x, req)
 	a.listen(httptrace.ContextClientTrace(req.Context()), x.body != nil)
 	out := req.WithContext(a)
 	if err := t.fill(out, x, a); err != nil {
@@ -298,12 +315,15 @@ func (t *Transport) fill(out *http.Request, x *exchange, a *attempt) error {
 		out.Body = body
 		out.GetBody = func() (io.ReadCloser, error) { return x.body.open(a.watch) }
 	}
-	assertion, err := t.assertion(x.d, out.Method, out.URL.RequestURI())
+	if x.body == nil && x.writes(out.Method) && !handoff.Unsafe(out.Method) && len(out.Header["Upgrade"]) == 0 {
+		out.Body = io.NopCloser(strings.NewReader("")) // net/http sends no GET again that has a body
+	}
+	assertion, err := t.assertion(x, out.Method, out.URL.RequestURI())
 	if err != nil {
 		return err
 	}
 	_, x.keyed = out.Header[handoff.HeaderIdempotencyKey]
-	out.Header = stamped(a.Context, out, x.d, assertion, t.app.SessionCookie)
+	out.Header = stamped(a.Context, out, x, assertion, t.app.SessionCookie)
 	return nil
 }
 
@@ -373,7 +393,7 @@ func (x *exchange) fail(req *http.Request, a *attempt, cause, err error) error {
 	var dial reverseproxy.DialError
 	isDial := errors.As(err, &dial)
 	sent := a.wrote.Load()
-	if isDial && !handoff.Unsafe(req.Method) {
+	if isDial && !handoff.Unsafe(req.Method) && !x.write {
 		sent = false // net/http found a closed connection first, and then none at all
 	}
 	f := &failure{kind: broken, cause: err}

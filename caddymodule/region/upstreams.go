@@ -65,8 +65,9 @@ func proxyOf(ctx caddy.Context) *reverseproxy.Handler {
 // would be Caddy's 503, which sends people to look at the region.
 const noRegion = "edge-region-has-not-seen-this-request.invalid:1"
 
-// GetUpstreams gives the upstreams of the region that edge_region chose. It
-// never fails: reverse_proxy would fall back to its static upstreams.
+// GetUpstreams gives the upstreams of the region that edge_region chose, or, for a
+// read that may go there, of a fallback where none of the home region's can be
+// asked. It never fails: reverse_proxy would fall back to its static upstreams.
 //
 // They are new for each request, since reverse_proxy writes into them.
 func (u *Upstreams) GetUpstreams(r *http.Request) ([]*reverseproxy.Upstream, error) {
@@ -75,7 +76,8 @@ func (u *Upstreams) GetUpstreams(r *http.Request) ([]*reverseproxy.Upstream, err
 		return []*reverseproxy.Upstream{{Dial: noRegion}}, nil
 	}
 	x.selecting = true
-	region := u.app.Region(x.d.Home)
+	x.divert(u.app, r.Method)
+	region := u.app.Region(x.region())
 	if region == nil {
 		return nil, nil
 	}
