@@ -57,7 +57,7 @@ func begin(w http.ResponseWriter, r *http.Request) (*answerWriter, *http.Request
 	q := &record{start: time.Now()}
 	ctx := context.WithValue(r.Context(), recordKey{}, q)
 	ctx, q.stats = postgres.WithStats(ctx)
-	return &answerWriter{ResponseWriter: w}, r.WithContext(ctx)
+	return &answerWriter{ResponseWriter: w, stats: q.stats}, r.WithContext(ctx)
 }
 
 // trust notes the verified claims of r and the pattern that answers, and opens
@@ -95,6 +95,9 @@ func (a *API) finish(out *answerWriter, r *http.Request) {
 	if panicked != nil {
 		aborted = a.recovered(out, r, panicked)
 	}
+	if out.status == 0 && !aborted { // nothing was written, net/http says 200
+		out.begin(http.StatusOK)
+	}
 	line := q.line(out, r)
 	q.end(line)
 	a.Metrics.Observe(line)
@@ -128,7 +131,7 @@ func (q *record) line(out *answerWriter, r *http.Request) *telemetry.Request {
 		Status: out.status, Bytes: out.bytes, Duration: time.Since(q.start),
 		Problem: q.problem, Err: q.err, Notes: q.notes, Quiet: q.quiet,
 	}
-	if line.Status == 0 { // nothing was written, net/http says 200
+	if line.Status == 0 { // nothing will be
 		line.Status = http.StatusOK
 	}
 	if q.claims != nil {
@@ -164,23 +167,32 @@ func (q *record) end(line *telemetry.Request) {
 	q.span.End()
 }
 
-// answerWriter notes what was answered.
+// answerWriter notes what was answered, and tells the edge of what was written.
 type answerWriter struct {
 	http.ResponseWriter
+	stats  *postgres.Stats
 	status int
 	bytes  int64
 }
 
+// begin notes the status and sets [handoff.HeaderWrote].
+func (w *answerWriter) begin(status int) {
+	w.status = status
+	if at := w.stats.Wrote(); at != "" {
+		w.Header().Set(handoff.HeaderWrote, at)
+	}
+}
+
 func (w *answerWriter) WriteHeader(status int) {
 	if w.status == 0 && status >= http.StatusOK { // 1xx are no answer yet
-		w.status = status
+		w.begin(status)
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *answerWriter) Write(b []byte) (int, error) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.begin(http.StatusOK)
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)

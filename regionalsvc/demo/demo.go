@@ -207,6 +207,10 @@ func (d *Demo) describe(all map[string]database) error {
 	if err != nil {
 		return err
 	}
+	cookieSecret, _, err := d.keys.secret("cookie.secret")
+	if err != nil {
+		return err
+	}
 	for i, name := range regionNames {
 		sessionKey, err := d.keys.signing("session-" + name)
 		if err != nil {
@@ -259,6 +263,7 @@ func (d *Demo) describe(all map[string]database) error {
 			"EDGE_JWKS_EU=" + d.Regions[0].URL + handoff.SessionJWKSPath,
 			"EDGE_JWKS_US=" + d.Regions[1].URL + handoff.SessionJWKSPath,
 			"EDGE_KEY_FILE=" + d.keys.path("pop-"+name+".pem"),
+			"EDGE_COOKIE_SECRET_FILE=" + cookieSecret,
 			"EDGE_SESSION_AUDIENCE=" + sessionAudience,
 			"EDGE_SESSION_COOKIE=" + sessionCookie,
 			"EDGE_FEED=nats",

@@ -18,6 +18,7 @@ import (
 type Stats struct {
 	poolWait, time      atomic.Int64
 	queries, roundTrips atomic.Int64
+	wrote               atomic.Pointer[string]
 }
 
 // PoolWait is the time spent waiting for a free connection.
@@ -32,6 +33,21 @@ func (s *Stats) Queries() int { return int(s.queries.Load()) }
 
 // RoundTrips is how often the database was waited for.
 func (s *Stats) RoundTrips() int { return int(s.roundTrips.Load()) }
+
+// Wrote is where in PostgreSQL's log (its LSN) the last transaction that wrote ends,
+// or a little after. Empty: none was committed.
+func (s *Stats) Wrote() string {
+	if at := s.wrote.Load(); at != nil {
+		return *at
+	}
+	return ""
+}
+
+// Committed notes where a transaction that wrote ends.
+func (s *Stats) Committed(at string) { s.wrote.Store(&at) }
+
+// StatsOf are those that ctx counts in, nil when it does not.
+func StatsOf(ctx context.Context) *Stats { return statsOf(ctx) }
 
 type (
 	statsKey   struct{}

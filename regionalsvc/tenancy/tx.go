@@ -20,6 +20,10 @@ const setTenant = "select set_config('gatehouse.tenant', $1, true)"
 // until it ends: see the function's comment.
 const beginWrite = "select tenant_write($1)"
 
+// logPosition is where PostgreSQL's write-ahead log ends, what is not yet on the disk
+// included.
+const logPosition = "select pg_current_wal_insert_lsn()::text"
+
 // errBroken marks an error of the connection while nothing was committed.
 var errBroken = errors.New("the connection to the database broke")
 
@@ -238,20 +242,43 @@ func (tx *Tx) commit(ctx context.Context) error {
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 		defer cancel()
 	}
-	reached := false // everything before COMMIT succeeded
+	reached, done := false, false // everything before COMMIT succeeded; COMMIT did
 	tx.batch.Queue("commit").Fn = func(results pgx.BatchResults) error {
 		reached = true
 		tag, err := results.Exec()
 		if err == nil && tag.String() == "ROLLBACK" {
 			err = pgx.ErrTxCommitRollback
 		}
+		done = err == nil
 		return err
 	}
+	if !tx.readOnly {
+		tx.queuePosition(postgres.StatsOf(ctx))
+	}
 	err := tx.send(ctx)
+	if done && !tx.readOnly {
+		return nil // whatever became of the question behind it; what decides was looked at before
+	}
 	if err != nil && !tx.readOnly && (reached || tx.mayHaveArrived(err)) {
 		return &commitError{err}
 	}
 	return err
+}
+
+// queuePosition asks, behind COMMIT and in the same message, where the log is now: at
+// or after the end of what was committed. Nobody may want to know.
+func (tx *Tx) queuePosition(stats *postgres.Stats) {
+	if stats == nil {
+		return
+	}
+	tx.batch.Queue(logPosition).Fn = func(results pgx.BatchResults) error {
+		var at string
+		if err := results.QueryRow().Scan(&at); err != nil {
+			return err
+		}
+		stats.Committed(at)
+		return nil
+	}
 }
 
 // mayHaveArrived reports whether a message that ended with COMMIT may have been
