@@ -304,3 +304,18 @@ func TestFallback_aGETThatWritesIsSentOnce(t *testing.T) {
 		t.Errorf("us saw %d", n)
 	}
 }
+
+// What anyone can send again must not write, whatever its method.
+func TestFallback_aGETThatWritesInEarlyDataIs425(t *testing.T) {
+	p := newPOP(t, fallbackSite(""))
+	for target, want := range map[string]int{"/confirm": http.StatusTooEarly, "/": http.StatusOK} {
+		if res, text := p.ask(t, "GET", target, nil, "Early-Data: 1"); res.StatusCode != want {
+			t.Errorf("%s: %d %s", target, res.StatusCode, text)
+		}
+	}
+	for _, s := range p.eu.requests() {
+		if s.target != "/" {
+			t.Errorf("eu saw %s", s.target)
+		}
+	}
+}

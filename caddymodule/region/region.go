@@ -201,7 +201,7 @@ func (h *Region) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 	}
 	stage.End()
 
-	if x.write && inEarlyData(r) {
+	if x.write && edge.InEarlyData(r) { // edge_guard goes by the method
 		return d.Refuse(w, r, problem.New(http.StatusTooEarly, problem.TooEarly, ""), name)
 	}
 	return x.answer(w, r, next.ServeHTTP(w, r))
@@ -234,10 +234,6 @@ func (h *Region) look(x *exchange, r *http.Request) (err error) {
 	}
 	return nil
 }
-
-// inEarlyData reports whether anyone may have sent r again (RFC 8470, section 5.2).
-// edge_guard refuses unsafe methods there.
-func inEarlyData(r *http.Request) bool { return r.TLS != nil && !r.TLS.HandshakeComplete }
 
 // checkFallback refuses fallbacks that cannot be, or that could not keep their
 // promise. The app's cookie secret is what a client's own writes are known by.
