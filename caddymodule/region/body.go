@@ -97,6 +97,13 @@ func (b *body) failed() error {
 	return b.end
 }
 
+// whole reports whether all of it was read from the client.
+func (b *body) whole() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return errors.Is(b.end, io.EOF)
+}
+
 // reader is one attempt's view of a body.
 type reader struct {
 	b      *body

@@ -96,15 +96,16 @@ func isProblem(h http.Header) bool {
 }
 
 // failed says that none came. What is the client's doing, or our own, says nothing
-// of the upstream.
-func (e errand) failed(err error) {
+// of the upstream. Nor does a connection that ended before the whole request was
+// sent: that is also how a body is refused that is too long, which anybody can send.
+func (e errand) failed(err error, whole bool) {
 	if e.to == nil {
 		return
 	}
 	var f *failure
 	switch {
 	case !errors.As(err, &f):
-	case f.kind == broken:
+	case f.kind == broken && whole:
 		e.to.Failed(e.ticket, edge.BrokeOff)
 		return
 	case f.kind == timedOut:

@@ -229,8 +229,11 @@ func TestHealth_whatAnAnswerToACheckMeans(t *testing.T) {
 		{404, "", health.Down},
 	} {
 		eu.says(row.status, row.text)
-		stateBecomes(t, "eu", 0, row.state)
-		if check := upstream(t, "eu", 0).Check; check.Status != row.status || check.At.IsZero() || (check.Result == "failed") != (check.Error != "") {
+		until(t, fmt.Sprintf("%v by %d", row.state, row.status), func() bool {
+			u := upstream(t, "eu", 0)
+			return u.State == row.state && u.Check != nil && u.Check.Status == row.status
+		})
+		if check := upstream(t, "eu", 0).Check; check.At.IsZero() || (check.Result == "failed") != (check.Error != "") {
 			t.Errorf("%d %q: %+v", row.status, row.text[:min(20, len(row.text))], check)
 		}
 	}
@@ -522,6 +525,21 @@ func TestBreaker_whatAClientCanProvokeDoesNotOpenIt(t *testing.T) {
 		until(t, "the beginning at the region", func() bool { return len(p.eu.requests()) > before })
 		_ = conn.Close()
 	}
+	// A region may refuse a long body by closing the connection under it.
+	refusing := rawRegion(t, func(conn net.Conn) { _, _ = io.CopyN(io.Discard, conn, 1000) })
+	p.loadRegions(t, p.eu.addr()+breaker, refusing+breaker, site("edge_region", ""))
+	for range 6 {
+		r, _ := http.NewRequestWithContext(t.Context(), "POST", p.url, strings.NewReader(strings.Repeat("x", 32<<20)))
+		r.Header.Set("Test-Home", "us")
+		if res, err := client.Do(r); err == nil { // or Caddy closes in its turn
+			if res.Body.Close(); res.StatusCode != 502 {
+				t.Errorf("%d", res.StatusCode)
+			}
+		}
+	}
+	if u := upstream(t, "us", 0); u.State != health.Up || u.Failures != 0 {
+		t.Errorf("%+v", u)
+	}
 	until(t, "the end of them", func() bool {
 		res, _ := p.ask(t, "GET", "/", nil)
 		return res.StatusCode == 200
@@ -594,6 +612,68 @@ func TestHealth_ofTwoUpstreamsOneIsDead(t *testing.T) {
 	if u := upstream(t, "eu", 1); u.State != health.Up || u.Failures != 0 {
 		t.Errorf("%+v", u)
 	}
+}
+
+// Somebody has to try whether it is back, and loses nothing by it.
+func TestBreaker_aTrialOfADeadUpstreamCostsNobodyAnything(t *testing.T) {
+	_, source := keys(t)
+	p := &pop{eu: newRegion(t, "eu", source), us: newRegion(t, "us", source)}
+	socket := filepath.Join(t.TempDir(), "nobody.sock")
+	forget(t)
+	p.loadRegions(t, "unix/"+socket+" "+p.eu.addr()+"\nbreaker {\nfailures 1\nopen 10ms\nmax_open 10ms\n}\n", p.us.addr(), site("edge_region", ""))
+	sent, trials := atomic.Int64{}, func() uint64 { return failures(t, "eu", 0) }
+	until(t, "ten trials", func() bool {
+		var done sync.WaitGroup
+		for range 4 {
+			done.Go(func() {
+				sent.Add(1)
+				if res, text := p.ask(t, "POST", "/", strings.NewReader("x")); res.StatusCode != 200 {
+					t.Errorf("%d %s", res.StatusCode, text)
+				}
+			})
+		}
+		done.Wait()
+		return t.Failed() || trials() > 10
+	})
+	if n := len(p.eu.requests()); int64(n) != sent.Load() {
+		t.Errorf("%d requests were sent %d times", sent.Load(), n)
+	}
+	// It is back.
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := &http.Server{Handler: p.eu}
+	go func() { _ = back.Serve(l) }()
+	defer back.Close()
+	until(t, "a trial that is answered", func() bool {
+		p.ask(t, "POST", "/", nil)
+		return upstream(t, "eu", 0).State == health.Up
+	})
+}
+
+// failures is how many requests failed to an upstream, by the metrics.
+func failures(t *testing.T, region string, i int) (n uint64) {
+	t.Helper()
+	ctx := caddy.ActiveContext()
+	families, err := ctx.GetMetricsRegistry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := upstream(t, region, i).Address
+	for _, family := range families {
+		if family.GetName() != handoff.MetricUpstreamFailures {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			for _, label := range m.GetLabel() {
+				if label.GetName() == "upstream" && label.GetValue() == address {
+					n += uint64(m.GetCounter().GetValue())
+				}
+			}
+		}
+	}
+	return n
 }
 
 // What one upstream may have done is not done by the other too.

@@ -191,7 +191,7 @@ func TestErrand_whoseFaultItIs(t *testing.T) {
 				if !ok {
 					t.Fatal("it is left alone already")
 				}
-				errand{to, ticket}.failed(row.err)
+				errand{to, ticket}.failed(row.err, true)
 			}
 			if open := to.Use() != health.Plain; open != row.counts {
 				t.Errorf("the breaker is open: %t, want %t", open, row.counts)

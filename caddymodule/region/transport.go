@@ -289,7 +289,7 @@ func (t *Transport) send(x *exchange, req *http.Request) (*http.Response, *attem
 	}
 	if err != nil {
 		err = x.fail(req, a, context.Cause(a.Context), err)
-		e.failed(err)
+		e.failed(err, x.body == nil || x.body.whole())
 		a.span.fail(err)
 		a.cancel(nil)
 		return nil, nil, err
