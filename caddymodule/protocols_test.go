@@ -29,10 +29,16 @@ import (
 // protocols runs a site over TLS, and gives a client for each version of HTTP.
 func protocols(t *testing.T, body string) (clients map[string]http.RoundTripper, base, token string) {
 	t.Helper()
+	return protocolsTo(t, "127.0.0.1:9", body)
+}
+
+// protocolsTo has region eu at an address.
+func protocolsTo(t *testing.T, region, body string) (clients map[string]http.RoundTripper, base, token string) {
+	t.Helper()
 	s, token := newSite(t, "")
 	certificate, key := selfSigned(t)
 	s.body = "tls " + certificate + " " + key + "\n\t" + body
-	address := edgetest.Run(t, strings.Replace(s.String(), "http://:0 {", "https://:0 {", 1))
+	address := edgetest.Run(t, strings.NewReplacer("http://:0 {", "https://:0 {", "upstreams 127.0.0.1:9\n", "upstreams "+region+"\n").Replace(s.String()))
 	insecure := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the test's own certificate
 
 	h1 := &http.Transport{TLSClientConfig: insecure.Clone(), DisableCompression: true}

@@ -382,13 +382,13 @@ func (a *attempt) wroteRequest(tell func(httptrace.WroteRequestInfo)) func(httpt
 // fail says what became of an attempt that had no answer. cause is why its
 // context ended, if it did.
 func (x *exchange) fail(req *http.Request, a *attempt, cause, err error) error {
-	if req.Context().Err() != nil && errors.Is(req.Context().Err(), context.Canceled) {
-		return gone(err)
-	}
-	if x.body != nil {
+	if x.body != nil { // asked first: net/http ends a request whose body came too slowly
 		if fault := x.body.failed(); fault != nil {
 			return clientFault(fault)
 		}
+	}
+	if req.Context().Err() != nil && errors.Is(req.Context().Err(), context.Canceled) {
+		return gone(err)
 	}
 	var dial reverseproxy.DialError
 	isDial := errors.As(err, &dial)

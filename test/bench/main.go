@@ -2,11 +2,12 @@
 // Rows take turns within a round, and medians over the rounds are printed:
 // on a shared machine only what ran side by side can be compared.
 //
-//	go run ./test/bench edge     the edge's chain against a bare reverse_proxy
-//	go run ./test/bench orders   orders per second, through a POP and direct
-//	go run ./test/bench revoke   how long a session lives on after its log-out
-//	go run ./test/bench tokens   what a million distinct tokens do to a POP's memory
-//	go run ./test/bench reloads  fifty reloads of the configuration under load
+//	go run ./test/bench edge       the edge's chain against a bare reverse_proxy
+//	go run ./test/bench orders     orders per second, through a POP and direct
+//	go run ./test/bench revoke     how long a session lives on after its log-out
+//	go run ./test/bench tokens     what a million distinct tokens do to a POP's memory
+//	go run ./test/bench addresses  what a million client addresses do to it
+//	go run ./test/bench reloads    fifty reloads of the configuration under load
 package main
 
 import (
@@ -21,12 +22,13 @@ import (
 
 func main() {
 	var cli struct {
-		Edge    edgeBench    `cmd:"" help:"The edge's chain against a bare reverse_proxy, by wrk."`
-		Orders  ordersBench  `cmd:"" help:"Orders per second and their latency, through a POP and direct."`
-		Revoke  revokeBench  `cmd:"" help:"How long a session lives on at a POP after its log-out."`
-		Tokens  tokensBench  `cmd:"" help:"What a flood of distinct tokens does to a POP's memory."`
-		Reloads reloadsBench `cmd:"" help:"What reloads of the configuration cost while clients ask."`
-		Origin  originCmd    `cmd:"" hidden:"" help:"The trivial origin behind both."`
+		Edge      edgeBench      `cmd:"" help:"The edge's chain against a bare reverse_proxy, by wrk."`
+		Orders    ordersBench    `cmd:"" help:"Orders per second and their latency, through a POP and direct."`
+		Revoke    revokeBench    `cmd:"" help:"How long a session lives on at a POP after its log-out."`
+		Tokens    tokensBench    `cmd:"" help:"What a flood of distinct tokens does to a POP's memory."`
+		Addresses addressesBench `cmd:"" help:"What a flood of client addresses does to a POP's memory."`
+		Reloads   reloadsBench   `cmd:"" help:"What reloads of the configuration cost while clients ask."`
+		Origin    originCmd      `cmd:"" hidden:"" help:"The trivial origin behind both."`
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
