@@ -23,7 +23,8 @@ import (
 type Serve struct {
 	Region         string `env:"GATEHOUSE_REGION" required:"" placeholder:"NAME" help:"This region's name, the only audience of assertions it accepts."`
 	Listen         string `env:"GATEHOUSE_LISTEN" default:"127.0.0.1:9101" help:"Address for POPs."`
-	OperatorListen string `env:"GATEHOUSE_OPERATOR_LISTEN" default:"127.0.0.1:9191" help:"Address for /healthz, /readyz and /metrics. Never public."`
+	OperatorListen string `env:"GATEHOUSE_OPERATOR_LISTEN" default:"127.0.0.1:9191" help:"Address for /healthz, /readyz, /metrics and /revocations. Never public."`
+	OperatorToken  string `env:"GATEHOUSE_OPERATOR_TOKEN" placeholder:"TOKEN|file:PATH" help:"Secret of 32 bytes or more that ends sessions by POST /revocations at the operator's address (caddy edge revoke --everywhere). Unset: nobody can."`
 
 	DatabaseURL              string        `env:"DATABASE_URL" required:"" placeholder:"URL" help:"Connection string of the service's login role, which row-level security must bind."`
 	PoolSize                 int           `env:"GATEHOUSE_POOL_SIZE" default:"16" help:"Connections for requests, at most. Jobs have their own besides."`
@@ -66,6 +67,8 @@ type config struct {
 	directory *directory.Directory
 	sessions  *accounts.Sessions
 	edgeKeys  handoff.KeySource
+
+	operatorToken string // empty: nobody has one
 }
 
 // config refuses with the flag and what would be right, all faults at once.
@@ -111,6 +114,8 @@ func (s *Serve) config() (*config, error) {
 	if s.LongestSession < s.SessionMaxLife {
 		refuse("--longest-session", fmt.Errorf("%s: must not be shorter than --session-max-life, %s", s.LongestSession, s.SessionMaxLife))
 	}
+	c.operatorToken, err = s.loadOperatorToken()
+	refuse("--operator-token", err)
 	c.edgeKeys, err = s.loadEdgeKeys()
 	refuse("--edge-keys", err)
 	return &c, errors.Join(faults...)
@@ -171,6 +176,17 @@ func (s *Serve) loadSessions() (*accounts.Sessions, error) {
 		Issuer: s.SessionIssuer, Audience: s.SessionAudience, Region: s.Region,
 		Cookie: s.SessionCookie, Life: s.SessionLife, MaxLife: s.SessionMaxLife,
 	})
+}
+
+func (s *Serve) loadOperatorToken() (string, error) {
+	token, err := secret(s.OperatorToken)
+	if err != nil || s.OperatorToken == "" {
+		return "", err
+	}
+	if len(token) < accounts.MinOperatorToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", fmt.Errorf("it has %d bytes or more of printable ASCII without spaces (openssl rand -hex 32)", accounts.MinOperatorToken)
+	}
+	return token, nil
 }
 
 // loadEdgeKeys reads --edge-keys or --edge-secret, of which there must be one.

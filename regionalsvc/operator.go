@@ -62,6 +62,7 @@ func (r *readiness) ask(ctx context.Context) error {
 //	          every region because PostgreSQL is away would help nobody.
 //	/readyz   requests should be sent here
 //	/metrics  Prometheus, OpenMetrics with exemplars where it is asked for
+//	POST /revocations  ends sessions everywhere, for who has the operator's token
 func (v *service) operator() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
@@ -73,6 +74,7 @@ func (v *service) operator() http.Handler {
 		plain(w, http.StatusOK, "ready")
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(v.metrics, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	mux.Handle("POST /revocations", v.revocations)
 	return mux
 }
 

@@ -70,8 +70,10 @@ type service struct {
 	jobs     *jobs.Client
 	outbox   *feed.Outbox    // nil: no feed
 	feed     *feed.Publisher // nil: no feed
-	known    *directory.Live
-	flush    func(context.Context) error
+
+	revocations http.Handler // of the operator's port
+	known       *directory.Live
+	flush       func(context.Context) error
 }
 
 // Run serves until ctx ends, and then ends in good order.
@@ -203,6 +205,7 @@ func (v *service) routes(c *config) ([]api.Route, error) {
 	}
 	ordersOf, customersOf := orders.New(db, v.jobs), customers.New(db)
 	people := accounts.New(db, v.known.Directory, c.sessions, showLogin, v.outbox)
+	v.revocations = people.Operator(c.operatorToken)
 	pages := &portal.Portal{Region: v.Region, Regions: v.known.Regions(), Overview: overview(people, ordersOf, customersOf),
 		RenewEvery: c.sessions.Life / 4}
 	var routes []api.Route

@@ -68,7 +68,7 @@ func revocations(app *edge.App, _ *http.Request) (any, error) {
 
 // Revoke is "caddy edge revoke".
 func Revoke() *cobra.Command {
-	a, e := new(Asking), new(Ended)
+	a, e, to := new(Asking), new(Ended), new(regionAsked)
 	c := &cobra.Command{
 		Use:   "revoke (--session ID | --user ID | --tenant NAME) [flags]",
 		Short: "Ends sessions before their time",
@@ -76,15 +76,26 @@ func Revoke() *cobra.Command {
 until now. Who signs in again is let in.
 
 It acts on the one POP that it asks, at once and until no such session can be
-valid any more, and tells nobody else.`,
+valid any more, and tells nobody else. With --everywhere it asks the region where
+the tenant is at home, at its operator's address, in place of a POP: that commits
+it, writes it into the audit, and has the feed tell every POP. The region asks for
+its operator's token, from --token-file or GATEHOUSE_OPERATOR_TOKEN; it is sent over
+https, or to this machine.`,
 		Example: `	caddy edge revoke --session 0196f3b2-8c1e-4b1e-9d0a-5d2f0f6c1a77 --issuer gatehouse:eu
 	caddy edge revoke --user 0196f3b2-11aa-7c3c-8f00-1d2c3b4a5968 --issuer gatehouse:eu --except 0196f3b2-8c1e-4b1e-9d0a-5d2f0f6c1a77
-	caddy edge revoke --tenant acme`,
+	caddy edge revoke --tenant acme
+	caddy edge revoke --everywhere --region http://127.0.0.1:9191 --token-file operator.token --of acme --session 0196f3b2-8c1e-4b1e-9d0a-5d2f0f6c1a77`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := e.check(); err != nil {
 				return err
+			}
+			if to.everywhere {
+				return to.run(c, a, e)
+			}
+			if to.url != "" || to.of != "" || to.tokenFile != "" {
+				return errors.New("--region, --of and --token-file go with --everywhere")
 			}
 			var got revoked
 			if err := a.Ask(c.Context(), "/edge/revocations", e, &got); err != nil {
@@ -100,6 +111,12 @@ valid any more, and tells nobody else.`,
 	f.StringVar(&e.Tenant, "tenant", "", "the name of a tenant")
 	f.StringVar(&e.Issuer, "issuer", "", "who signs the session, or the user's (default: the POP's only issuer)")
 	f.StringVar(&e.Except, "except", "", "the one session of the user that stays")
+	f.BoolVar(&to.everywhere, "everywhere", false, "have a region tell every POP, in place of asking one")
+	f.StringVar(&to.url, "region", "", "with --everywhere: the region's operator address, as http://127.0.0.1:9191")
+	f.StringVar(&to.tokenFile, "token-file", "", "with --everywhere: file with the operator's token (default: the variable "+tokenVariable+")")
+	f.StringVar(&to.of, "of", "", "with --everywhere: the tenant whose session or user it is")
+	c.MarkFlagsMutuallyExclusive("everywhere", "address")
+	c.MarkFlagsMutuallyExclusive("everywhere", "config")
 	c.MarkFlagsOneRequired("session", "user", "tenant")
 	c.MarkFlagsMutuallyExclusive("session", "user", "tenant")
 	return c

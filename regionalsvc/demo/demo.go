@@ -203,6 +203,10 @@ func (d *Demo) describe(all map[string]database) error {
 	if err != nil {
 		return err
 	}
+	operatorToken, _, err := d.keys.secret("operator.token")
+	if err != nil {
+		return err
+	}
 	directoryKey, err := d.writeDirectory()
 	if err != nil {
 		return err
@@ -229,6 +233,7 @@ func (d *Demo) describe(all map[string]database) error {
 			"GATEHOUSE_REGION=" + name,
 			"GATEHOUSE_LISTEN=" + address(d.opts.Ports.Region[i]),
 			"GATEHOUSE_OPERATOR_LISTEN=" + address(d.opts.Ports.Operator[i]),
+			"GATEHOUSE_OPERATOR_TOKEN=file:" + operatorToken,
 			"DATABASE_URL=" + r.Database,
 			"GATEHOUSE_DIRECTORY=" + d.directoryFile(),
 			"GATEHOUSE_DIRECTORY_KEY=file:" + directoryKey,
