@@ -25,6 +25,8 @@ import (
 //	edge_guard      before tracing: a client's trace headers must be gone by then
 //	tracing         Caddy's
 //	edge_trace      tells tracing's span what was decided
+//	edge_bot        says what the client is taken for, before anything asks for it; a
+//	                refusal that hangs on a session waits for edge_session
 //	edge_geo        before map and the rest of Caddy's: they may ask for the country
 //	…
 //	edge_session    before rewrite: rules see the path that the client sent
@@ -44,13 +46,21 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("edge_guard", guard.Parse)
 	httpcaddyfile.RegisterDirectiveOrder("edge_guard", httpcaddyfile.Before, "tracing")
 
+<<<<<<< HEAD
 	caddy.RegisterModule(bot.Match{})
 
 	caddy.RegisterModule(spelling.MatchPath{})
 
+=======
+>>>>>>> 95b1b4a (Say what a client is taken for, and refuse what a site names)
 	caddy.RegisterModule(decision.Trace{})
 	httpcaddyfile.RegisterHandlerDirective("edge_trace", decision.ParseTrace)
 	httpcaddyfile.RegisterDirectiveOrder("edge_trace", httpcaddyfile.After, "tracing")
+
+	caddy.RegisterModule(new(bot.Bot))
+	caddy.RegisterModule(new(bot.MatchBot))
+	httpcaddyfile.RegisterHandlerDirective("edge_bot", bot.Parse)
+	httpcaddyfile.RegisterDirectiveOrder("edge_bot", httpcaddyfile.Before, "map")
 
 	caddy.RegisterModule(new(geo.Geo))
 	httpcaddyfile.RegisterHandlerDirective("edge_geo", geo.Parse)

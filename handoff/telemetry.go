@@ -48,8 +48,8 @@ const (
 	FieldBotName       = "bot_name"
 	FieldBotScore      = "bot_score"
 	FieldBotReason     = "bot_reason"
-	FieldBotVerified   = "bot_verified"
-	FieldBotVerdict    = "bot_verdict"
+	FieldBotVerified   = "bot_verified" // the agent that the client was proven to be
+	FieldBotAction     = "bot_action"
 	FieldUpstream      = "upstream"
 	FieldState         = "state"
 	FieldStateBefore   = "state_before"
@@ -67,6 +67,7 @@ const (
 	SpanGuard        = "middleware.guard"
 	SpanAuth         = "middleware.auth"
 	SpanSigned       = "middleware.signed_link"
+	SpanBot          = "middleware.bot"
 	SpanGeo          = "middleware.geo"
 	SpanRegionSelect = "middleware.region_select"
 	SpanExperiment   = "middleware.experiment"
@@ -92,7 +93,10 @@ const (
 	AttrLink         = "gatehouse.signed_link"
 	AttrCountry      = "gatehouse.country"
 	AttrBotClass     = "gatehouse.bot_class"
+	AttrBotScore     = "gatehouse.bot_score"
 	AttrBotReason    = "gatehouse.bot_reason"
+	AttrBotVerified  = "gatehouse.bot_verified"
+	AttrBotAction    = "gatehouse.bot_action"
 	AttrRateLimit    = "gatehouse.rate_limit"
 	AttrRewrite      = "gatehouse.rewrite"
 	AttrShortCircuit = "gatehouse.short_circuit"
@@ -146,3 +150,10 @@ const (
 	MetricUpstreamFailures = MetricsEdge + "upstream_failures_total"
 	MetricUpstreamChanges  = MetricsEdge + "upstream_changes_total"
 )
+
+// MetricBots counts what clients are taken for.
+const MetricBots = MetricsEdge + "bots_total"
+
+// MetricFileStale is 1 while a file that is followed cannot be used, and the last
+// good one answers.
+const MetricFileStale = MetricsEdge + "file_stale"

@@ -1,176 +1,203 @@
-// Package bot says what kind of program sent a request, as far as can be told.
-//
-// It tags and refuses nothing: what a tag leads to is configured, and decided
-// elsewhere. The package knows no Caddy but for its matcher.
+// Package bot says what a client is taken for, and refuses those that a site does
+// not want: the handler edge_bot and the matcher of the same name.
 package bot
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
-	"net/netip"
-	"time"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	"github.com/gatehouse-edge/gatehouse/handoff"
+	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 )
 
-// Classes of clients. They label a metric, so that they are a small fixed set.
-const (
-	// ClassBrowser: a person's browser, as far as can be told.
-	ClassBrowser = "browser"
-	// ClassSearch, ClassAITraining, ClassAISearch and ClassAIUser: crawlers that fill a
-	// search engine, that collect what models learn from, that fill an assistant's
-	// search, and that fetch a page because a person asked for it.
-	ClassSearch     = "search"
-	ClassAITraining = "ai_training"
-	ClassAISearch   = "ai_search"
-	ClassAIUser     = "ai_user"
-	// ClassPreview: makes the preview of a link in a chat or a social network.
-	ClassPreview = "preview"
-	// ClassMonitor: asks whether a site is up.
-	ClassMonitor = "monitor"
-	// ClassSEO: measures sites for others.
-	ClassSEO = "seo"
-	// ClassArchive: keeps old pages.
-	ClassArchive = "archive"
-	// ClassFeed: reads RSS and Atom.
-	ClassFeed = "feed"
-	// ClassTool: curl, git and the HTTP libraries. It is never refused: it is who
-	// APIs are for.
-	ClassTool = "tool"
-	// ClassHeadless: a browser that a program drives.
-	ClassHeadless = "headless"
-	// ClassOther: calls itself a bot and is none of the above.
-	ClassOther = "other"
-	// ClassUnknown: says something that is no browser's.
-	ClassUnknown = "unknown"
-	// ClassEmpty: says nothing.
-	ClassEmpty = "empty"
-	// ClassImpostor: says that it is a crawler which can prove it, and does not.
-	ClassImpostor = "impostor"
-)
+// name is how the handler signs what it answers.
+const name = "edge_bot"
 
-// Classes are all of them.
-var Classes = []string{
-	ClassBrowser, ClassSearch, ClassAITraining, ClassAISearch, ClassAIUser, ClassPreview, ClassMonitor, ClassSEO, ClassArchive,
-	ClassFeed, ClassTool, ClassHeadless, ClassOther, ClassUnknown, ClassEmpty, ClassImpostor,
+// Bot is the edge_bot handler. It tags each request with what its client is taken
+// for: a class, a score of how much speaks against what the client says of
+// itself, the reason and, where the edge app's bots give the means, the agent that
+// it was proven to be. Nothing else happens unless rules are written.
+//
+// A rule names classes, or a score. In shadow mode, the default, the log and the
+// metric say whom it would refuse; enforced, those get 403. Never refused are
+//
+//   - a signed-in user. Where a request carries credentials the rule waits for
+//     edge_session. Where none stands in the request's way, the request goes on as
+//     "unsettled": nobody said whether the credentials hold;
+//   - a tool or git that asks for no page, as on an API (see handoff.IsNavigation
+//     for what a page is);
+//   - by its score, an agent that was proven to be who it says.
+//
+// Placeholders: {edge.bot.class}, {edge.bot.name}, {edge.bot.score},
+// {edge.bot.reason} and {edge.bot.verified}, the name of the agent that was proven.
+type Bot struct {
+	// Refuse is the classes that are refused. Default: none.
+	Refuse []decision.BotClass `json:"refuse,omitempty"`
+
+	// RefuseScore is the score, 1 to 100, from which a client is refused.
+	// Default: none is.
+	RefuseScore int `json:"refuse_score,omitempty"`
+
+	// Enforce refuses what the rules name. Default: it is only told.
+	Enforce bool `json:"enforce,omitempty"`
+
+	app   *edge.App
+	known *knowledge
 }
 
-// Reasons of a tag, besides those of a signature: see [Signature].
-const (
-	ReasonAgent      = "agent"           // User-Agent says so
-	ReasonNoAgent    = "no_agent"        // there is no User-Agent
-	ReasonHeaders    = "browser_headers" // User-Agent says browser, and its other headers are missing
-	ReasonBrowser    = "browser"         // they are there
-	ReasonRange      = "range"           // the address is one of those that the crawler publishes
-	ReasonNotInRange = "not_in_range"    // it is not
-	ReasonNotSigned  = "not_signed"      // the crawler signs its requests, and this one is not signed
-	ReasonSignature  = "signature"       // Web Bot Auth: signed with a key of the crawler's
-)
-
-// Crawler is one that can prove who it is.
-type Crawler struct {
-	// Name is what the log calls it.
-	Name string
-	// Class is one of [Classes].
-	Class string
-	// Agents are the product tokens of its User-Agent, in lower case.
-	Agents []string
-	// SignatureAgent is the origin of its key directory, such as
-	// https://bot.example. Empty: it signs nothing.
-	SignatureAgent string
-
-	proof proof
+// CaddyModule returns the module's information.
+func (*Bot) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.edge_bot", New: func() caddy.Module { return new(Bot) }}
 }
 
-// Book is the crawlers that can prove who they are. It is not changed once it is
-// used; what its crawlers publish is, see [Crawler.SetRanges] and
-// [Crawler.SetKeys].
-type Book struct {
-	crawlers []*Crawler
-	agents   map[string]*Crawler
-	signers  map[string]*Crawler
-	nonces   *nonces
+// Provision finds what this POP knows of agents. It reads no file: that waits for the
+// start.
+func (b *Bot) Provision(ctx caddy.Context) error {
+	if err := b.check(); err != nil {
+		return fmt.Errorf("edge_bot: %w", err)
+	}
+	app, err := configured(ctx)
+	if err != nil {
+		return err
+	}
+	return b.use(app)
 }
 
-// NewBook makes a book. Close it.
-func NewBook(crawlers []*Crawler) (*Book, error) {
-	seen, err := newNonces()
-	b := &Book{crawlers: crawlers, agents: map[string]*Crawler{}, signers: map[string]*Crawler{}, nonces: seen}
-	for _, c := range crawlers {
-		for _, agent := range c.Agents {
-			b.agents[agent] = c
-		}
-		if c.SignatureAgent != "" {
-			b.signers[c.SignatureAgent] = c
+// configured gives the edge app.
+func configured(ctx caddy.Context) (*edge.App, error) {
+	app, err := ctx.AppIfConfigured("edge")
+	if errors.Is(err, caddy.ErrNotConfigured) {
+		return nil, errors.New("edge_bot needs the global option edge { … }, which says what this POP is")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return app.(*edge.App), nil
+}
+
+func (b *Bot) use(app *edge.App) (err error) {
+	b.app = app
+	b.known, err = of(app)
+	return err
+}
+
+// check finds every fault that can be known before the handler runs.
+func (b *Bot) check() error {
+	for i, class := range b.Refuse {
+		switch {
+		case class == decision.BotGit:
+			return errors.New("refuse git: git is never refused; where a place is closed to it, use the matcher edge_bot")
+		case !slices.Contains(decision.BotClasses[:], class):
+			return fmt.Errorf("refuse: %q is no class: they are %s", class, classes())
+		case slices.Contains(b.Refuse[:i], class):
+			return fmt.Errorf("refuse: %s stands twice", class)
 		}
 	}
-	return b, err
-}
-
-// Close ends the book's own work.
-func (b *Book) Close() error {
-	if b.nonces != nil {
-		b.nonces.close()
+	if b.RefuseScore < 0 || b.RefuseScore > 100 {
+		return fmt.Errorf("refuse_score %d: it is 1 to 100", b.RefuseScore)
+	}
+	if b.Enforce && len(b.Refuse) == 0 && b.RefuseScore == 0 {
+		return errors.New("enforce: there is nothing to enforce: say whom to refuse, for example: refuse impostor")
 	}
 	return nil
 }
 
-// Tag says what sent a request from the address client, which is invalid where it is
-// not known. A request that carries a Web Bot Auth signature is judged by it, one
-// whose User-Agent is a crawler's of the book by its address, and all others by what
-// they say of themselves. dry is set where nothing may be remembered.
-func (b *Book) Tag(r *http.Request, client netip.Addr, now time.Time, dry bool) decision.Bot {
-	if len(b.signers) > 0 && len(r.Header["Signature-Input"]) > 0 {
-		if tag, decided := b.signed(r, now, dry); decided {
-			return tag
+func classes() string {
+	var b strings.Builder
+	for i, class := range decision.BotClasses {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(string(class))
+	}
+	return b.String()
+}
+
+// ServeHTTP tags the request, and refuses it where a rule says so.
+func (b *Bot) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	d, err := decision.From(r)
+	if err != nil {
+		return err
+	}
+	b.known.tag(d, r)
+	if !b.speaksOf(&d.Bot) {
+		return next.ServeHTTP(w, r)
+	}
+	switch {
+	case isProgram(d.Bot.Class) && !handoff.IsNavigation(r):
+		d.Bot.Action = decision.BotProgramOnAPI
+	case d.Auth == decision.AuthNone && b.claims(r.Header):
+		d.Bot.Action = decision.BotUnsettled
+		d.AfterSession(b)
+	default:
+		if passes, err := b.SessionSettled(w, r, d); !passes {
+			return err
 		}
 	}
-	agent := r.Header.Get("User-Agent")
-	if agent == "" {
-		return decision.Bot{Class: ClassEmpty, Score: 80, Reason: ReasonNoAgent}
-	}
-	found := read(agent, b.agents)
-	if c := found.crawler; c != nil {
-		return c.judge(client)
-	}
-	if found.class != "" {
-		return decision.Bot{Class: found.class, Name: found.name, Score: score(found.class), Reason: ReasonAgent}
-	}
-	if !found.browser {
-		return decision.Bot{Class: ClassUnknown, Score: 60, Reason: ReasonAgent}
-	}
-	if !browses(r.Header) {
-		return decision.Bot{Class: ClassUnknown, Score: 50, Reason: ReasonHeaders}
-	}
-	return decision.Bot{Class: ClassBrowser, Score: 10, Reason: ReasonBrowser}
+	return next.ServeHTTP(w, r)
 }
 
-// judge says whether who claims to be this crawler is, by its address.
-func (c *Crawler) judge(client netip.Addr) decision.Bot {
-	ranges := c.proof.ranges.Load()
+// speaksOf reports whether a rule names the client.
+func (b *Bot) speaksOf(bot *decision.Bot) bool {
+	return b.RefuseScore > 0 && bot.Score >= b.RefuseScore && bot.Verified == "" || slices.Contains(b.Refuse, bot.Class)
+}
+
+// SessionSettled refuses the client, unless it is signed in or nothing is enforced.
+// By now it is known whether it is, or it sent nothing by which it could be.
+func (b *Bot) SessionSettled(w http.ResponseWriter, r *http.Request, d *decision.Decision) (passes bool, err error) {
 	switch {
-	case ranges != nil && client.IsValid() && ranges.Contains(client):
-		return decision.Bot{Class: c.Class, Name: c.Name, Score: 100, Reason: ReasonRange, Verified: true}
-	case ranges != nil:
-		return decision.Bot{Class: ClassImpostor, Name: c.Name, Score: 100, Reason: ReasonNotInRange}
-	case c.SignatureAgent != "":
-		return decision.Bot{Class: ClassImpostor, Name: c.Name, Score: 100, Reason: ReasonNotSigned}
+	case d.SignedIn():
+		d.Bot.Action = decision.BotSignedIn
+		return true, nil
+	case !b.Enforce:
+		d.Bot.Action = decision.BotWouldRefuse
+		return true, nil
 	}
-	return decision.Bot{Class: c.Class, Name: c.Name, Score: score(c.Class), Reason: ReasonAgent}
+	d.Bot.Action, d.Outcome = decision.BotRefused, decision.OutcomeRefused
+	return false, d.Refuse(w, r, problem.New(http.StatusForbidden, problem.BotRefused, ""), name)
 }
 
-// score is how likely a program that calls itself so is one. Nobody says "bot" who
-// is a person, while a person's own tools may well be.
-func score(class string) int {
-	switch class {
-	case ClassTool, ClassFeed:
-		return 80
-	}
-	return 90
+// isProgram reports whether a client is one of those that are never kept from an API.
+func isProgram(class decision.BotClass) bool {
+	return class == decision.BotTool || class == decision.BotGit
 }
 
-// browses reports whether a request has what every browser sends with a page or a
-// fetch: a language, and either Fetch metadata, of those that have it, or the types
-// that it accepts.
-func browses(h http.Header) bool {
-	return len(h["Accept-Language"]) > 0 && (len(h["Sec-Fetch-Site"]) > 0 || len(h["Accept"]) > 0)
+// claims reports whether a request carries what could be credentials.
+func (b *Bot) claims(h http.Header) bool {
+	if len(h["Authorization"]) > 0 {
+		return true
+	}
+	for _, line := range h["Cookie"] {
+		if namesCookie(line, b.app.SessionCookie) {
+			return true
+		}
+	}
+	return false
 }
+
+func namesCookie(line, cookie string) bool {
+	for line != "" {
+		var pair string
+		pair, line, _ = strings.Cut(line, ";")
+		if n, _, _ := strings.Cut(pair, "="); strings.TrimSpace(n) == cookie {
+			return true
+		}
+	}
+	return false
+}
+
+var ( // interface guards
+	_ caddy.Provisioner           = (*Bot)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Bot)(nil)
+	_ caddyfile.Unmarshaler       = (*Bot)(nil)
+	_ decision.Gate               = (*Bot)(nil)
+)

@@ -2,103 +2,181 @@ package bot
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
-	"sync/atomic"
+	"slices"
 
-	"go4.org/netipx"
+	"github.com/go-json-experiment/json"
+
+	"github.com/gatehouse-edge/gatehouse/handoff/jwks"
 )
 
-// maxPrefixes bounds a file of ranges: the largest that crawlers publish have some
-// hundreds.
-const maxPrefixes = 20_000
+// Limits on a file of networks. Google's largest has 40 KB and 1,600 networks.
+const (
+	maxRangesBytes = jwks.MaxBytes
+	maxNetworks    = 16384
+)
 
-// proof is what a crawler has published, while requests read it.
-type proof struct {
-	ranges atomic.Pointer[netipx.IPSet]
-	keys   atomic.Pointer[keys]
-}
+// The widest networks that are believed to be one agent's. A wider one is a
+// mistake, and would make half of the world verified.
+const (
+	minBits4 = 8
+	minBits6 = 19
+)
 
-// SetRanges puts the ranges in a file's data in force, see [ParseRanges].
-func (c *Crawler) SetRanges(data []byte) error {
-	ranges, err := ParseRanges(data)
-	if err == nil {
-		c.proof.ranges.Store(ranges)
+// networks is a set of addresses: spans that are sorted and apart.
+type networks []span
+
+type span struct{ first, last netip.Addr }
+
+// holds reports whether the address is in the set. IPv4 addresses are as such.
+func (n networks) holds(a netip.Addr) bool {
+	i, found := slices.BinarySearchFunc(n, a, func(s span, a netip.Addr) int { return s.first.Compare(a) })
+	if found {
+		return true
 	}
-	return err
+	return i > 0 && a.Compare(n[i-1].last) <= 0
 }
 
-// ParseRanges reads the addresses that a crawler publishes: as JSON in the form that
-// search engines use, {"prefixes":[{"ipv4Prefix":"192.0.2.0/24"},
-// {"ipv6Prefix":"2001:db8::/32"}]}, or as text with a prefix or an address on each
-// line, where # begins a comment.
-//
-// A range that is no single crawler's, /7 of IPv4 or /15 of IPv6 and shorter, is an
-// error: a slip there would let everybody pass for it. So is an empty file.
-func ParseRanges(data []byte) (*netipx.IPSet, error) {
-	var texts []string
-	if trimmed := bytes.TrimSpace(data); bytes.HasPrefix(trimmed, []byte("{")) {
-		var file struct {
-			Prefixes []struct {
-				V4 string `json:"ipv4Prefix"`
-				V6 string `json:"ipv6Prefix"`
-			} `json:"prefixes"`
-		}
-		if err := json.Unmarshal(trimmed, &file); err != nil {
-			return nil, fmt.Errorf("ranges: %w", err)
-		}
-		for i, p := range file.Prefixes {
-			if (p.V4 == "") == (p.V6 == "") {
-				return nil, fmt.Errorf("ranges: prefixes[%d] has not one of ipv4Prefix and ipv6Prefix", i)
-			}
-			texts = append(texts, p.V4+p.V6)
-		}
+// published is the form in which Google, Microsoft and others publish their
+// networks. They have more members than these.
+type published struct {
+	Prefixes []struct {
+		IPv4 string `json:"ipv4Prefix"`
+		IPv6 string `json:"ipv6Prefix"`
+	} `json:"prefixes"`
+}
+
+// parseNetworks reads a file of networks: that JSON, or one address or network a
+// line, with what follows a '#' left out. One fault refuses the whole: half a list
+// would make impostors of the other half.
+func parseNetworks(data []byte) (networks, error) {
+	if len(data) > maxRangesBytes {
+		return nil, fmt.Errorf("%d bytes, at most %d are read", len(data), maxRangesBytes)
+	}
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	var list []netip.Prefix
+	var err error
+	if trimmed := bytes.TrimSpace(data); len(trimmed) > 0 && trimmed[0] == '{' {
+		list, err = parsePublished(trimmed)
 	} else {
-		for line := range bytes.Lines(data) {
-			text, _, _ := strings.Cut(string(line), "#")
-			if text = strings.TrimSpace(text); text != "" {
-				texts = append(texts, text)
-			}
-		}
+		list, err = parseLines(data)
 	}
 	switch {
-	case len(texts) == 0:
-		return nil, errors.New("ranges: the file has none")
-	case len(texts) > maxPrefixes:
-		return nil, fmt.Errorf("ranges: %d are over the limit of %d", len(texts), maxPrefixes)
+	case err != nil:
+		return nil, err
+	case len(list) == 0:
+		return nil, errors.New("it holds no network")
+	case len(list) > maxNetworks:
+		return nil, fmt.Errorf("%d networks, at most %d are read", len(list), maxNetworks)
 	}
-	var set netipx.IPSetBuilder
-	for _, text := range texts {
-		prefix, err := parsePrefix(text)
-		if err != nil {
-			return nil, err
-		}
-		set.AddPrefix(prefix)
-	}
-	return set.IPSet()
+	return merge(list), nil
 }
 
-func parsePrefix(text string) (netip.Prefix, error) {
-	prefix, err := netip.ParsePrefix(text)
-	if err != nil {
-		addr, single := netip.ParseAddr(text)
-		if single != nil || addr.Zone() != "" {
-			return prefix, fmt.Errorf("ranges: %q is no prefix and no address", text)
+func parsePublished(data []byte) ([]netip.Prefix, error) {
+	var p published
+	if err := json.Unmarshal(data, &p); err != nil {
+		return nil, fmt.Errorf("not the JSON of a list of networks: %w", err)
+	}
+	list := make([]netip.Prefix, 0, len(p.Prefixes))
+	for i, entry := range p.Prefixes {
+		text := entry.IPv4
+		if text == "" {
+			text = entry.IPv6
 		}
-		prefix = netip.PrefixFrom(addr, addr.BitLen())
+		if (entry.IPv4 == "") == (entry.IPv6 == "") {
+			return nil, fmt.Errorf("prefix %d has not one of ipv4Prefix and ipv6Prefix", i)
+		}
+		network, err := parseNetwork(text)
+		if err != nil {
+			return nil, fmt.Errorf("prefix %d: %w", i, err)
+		}
+		if network.Addr().Is4() != (entry.IPv4 != "") {
+			return nil, fmt.Errorf("prefix %d: %s is of the other family", i, network)
+		}
+		list = append(list, network)
 	}
-	if prefix.Addr().Is4In6() {
-		return prefix, fmt.Errorf("ranges: %q: write an IPv4 range as one", text)
+	return list, nil
+}
+
+func parseLines(data []byte) ([]netip.Prefix, error) {
+	var list []netip.Prefix
+	number := 0
+	for line := range bytes.Lines(data) {
+		number++
+		line, _, _ = bytes.Cut(line, []byte("#"))
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+		if len(list) == maxNetworks {
+			return nil, fmt.Errorf("over %d networks", maxNetworks)
+		}
+		network, err := parseNetwork(string(line))
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", number, err)
+		}
+		list = append(list, network)
 	}
-	least := 16
-	if prefix.Addr().Is4() {
-		least = 8
+	return list, nil
+}
+
+// parseNetwork reads a network in CIDR form, or an address.
+func parseNetwork(text string) (netip.Prefix, error) {
+	network, err := netip.ParsePrefix(text)
+	if err != nil {
+		addr, err := netip.ParseAddr(text)
+		if err != nil || addr.Zone() != "" {
+			return netip.Prefix{}, fmt.Errorf("%.64q is neither a network such as 192.0.2.0/24 nor an address", text)
+		}
+		network = netip.PrefixFrom(addr, addr.BitLen())
 	}
-	if prefix.Bits() < least {
-		return prefix, fmt.Errorf("ranges: %q is more than a crawler has: /%d at the most", text, least)
+	switch {
+	case network.Addr().Is4In6():
+		return netip.Prefix{}, fmt.Errorf("%s: write it as IPv4", network)
+	case network != network.Masked():
+		return netip.Prefix{}, fmt.Errorf("%s has bits beside its network, which is %s", network, network.Masked())
+	case network.Addr().Is4() && network.Bits() < minBits4, network.Addr().Is6() && network.Bits() < minBits6:
+		return netip.Prefix{}, fmt.Errorf("%s is too wide to be one agent's", network)
 	}
-	return prefix.Masked(), nil
+	return network, nil
+}
+
+// merge sorts networks, and makes one span of those that overlap.
+func merge(list []netip.Prefix) networks {
+	spans := make([]span, len(list))
+	for i, p := range list {
+		spans[i] = span{p.Addr(), last(p)}
+	}
+	slices.SortFunc(spans, func(a, b span) int { return a.first.Compare(b.first) })
+	merged := spans[:1]
+	for _, s := range spans[1:] {
+		if top := &merged[len(merged)-1]; s.first.Compare(top.last) <= 0 {
+			if s.last.Compare(top.last) > 0 {
+				top.last = s.last
+			}
+			continue
+		}
+		merged = append(merged, s)
+	}
+	return slices.Clone(merged)
+}
+
+// last is the highest address of a network.
+func last(p netip.Prefix) netip.Addr {
+	if p.Addr().Is4() {
+		bits := p.Addr().As4()
+		fill(bits[:], p.Bits())
+		return netip.AddrFrom4(bits)
+	}
+	bits := p.Addr().As16()
+	fill(bits[:], p.Bits())
+	return netip.AddrFrom16(bits)
+}
+
+// fill sets every bit from the one given on.
+func fill(address []byte, from int) {
+	for i := from; i < len(address)*8; i++ {
+		address[i/8] |= 0x80 >> (i % 8)
+	}
 }

@@ -2,345 +2,482 @@ package bot
 
 import (
 	"crypto/ed25519"
-	"errors"
-	"fmt"
+	"net"
 	"net/http"
+	"net/textproto"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/dunglas/httpsfv"
-	"github.com/maypok86/otter/v2"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
-	"github.com/gatehouse-edge/gatehouse/handoff/jwks"
 )
 
-// Signature is what became of a Web Bot Auth signature. It is the reason of a tag.
-type Signature string
-
-// Faults of a signature.
+// Limits on a signed request. One of Web Bot Auth has two components, a
+// Signature-Input of 250 bytes and one signature.
 const (
-	SignatureHolds     Signature = ReasonSignature
-	SignatureMalformed Signature = "signature_malformed"
-	SignatureAgent     Signature = "signature_agent"     // Signature-Agent names nobody whose keys are here
-	SignatureKey       Signature = "signature_key"       // its keyid is none of the agent's
-	SignatureCovers    Signature = "signature_covers"    // it does not cover what it must
-	SignatureTime      Signature = "signature_time"      // it has expired, is of the future, or is good for too long
-	SignatureReplayed  Signature = "signature_replayed"  // its nonce was seen before
-	SignatureInvalid   Signature = "signature_invalid"   // it is not of this request
-	SignatureAlgorithm Signature = "signature_algorithm" // another than ed25519
+	maxSignatureFields = 4096 // bytes of Signature-Input, and of Signature
+	maxSignatureAgent  = 1024
+	maxSignatureLines  = 8
+	maxSignatures      = 4 // with our tag
+	maxComponents      = 16
+	maxBase            = 16 << 10
+	maxNonce           = 256
+
+	// maxLife is how long a signature may be good for: the draft recommends a day
+	// at most.
+	maxLife = 24 * time.Hour
+	// maxLifeWithoutNonce is the same for one that can be sent again by whoever read it.
+	maxLifeWithoutNonce = 5 * time.Minute
+	// skew is how far an agent's clock may be ahead.
+	skew = 30 * time.Second
 )
 
-// Bounds of what is read.
+// signatureTag is that of Web Bot Auth.
+const signatureTag = "web-bot-auth"
+
+// Names of the fields (RFC 9421, section 4; the draft, section "Signature-Agent").
 const (
-	maxSignatureHeader = 8 << 10         // bytes of Signature-Input and of Signature
-	maxSignatures      = 8               // members of either
-	maxComponents      = 16              // of a signature
-	maxSignatureLife   = 24 * time.Hour  // draft-ietf-webbotauth-httpsig-protocol, section 4.2
-	clockSkew          = 5 * time.Second // between us and a crawler
-	maxNonce           = 128             // bytes
+	fieldInput     = "Signature-Input"
+	fieldSignature = "Signature"
+	fieldAgent     = "Signature-Agent"
 )
 
-// webBotAuth is the tag of the signatures that are for us (RFC 9421, section 2.3;
-// draft-ietf-webbotauth-httpsig-protocol, section 4.2).
-const webBotAuth = "web-bot-auth"
+// verdict is what a signature says. Its zero value: there was none.
+type verdict struct {
+	agent  *agent // whom it proves, or who is named in vain; nil: nobody known
+	reason string
+	proven bool
+	lie    bool // it was not made by that agent for this request
+}
 
-// keys are a crawler's, by thumbprint.
-type keys map[string]ed25519.PublicKey
+func weak(reason string) verdict               { return verdict{reason: reason} }
+func lie(reason string, of *agent) verdict     { return verdict{reason: reason, agent: of, lie: true} }
+func (v verdict) none() bool                   { return v == verdict{} }
+func unproven(reason string, a *agent) verdict { return verdict{reason: reason, agent: a} }
 
-// SetKeys puts the key directory in a file's data in force: the JWKS that the crawler
-// publishes at /.well-known/http-message-signatures-directory
-// (draft-ietf-webbotauth-http-message-signatures-directory). A key that is not
-// Ed25519 is passed over; a directory without one that is, is an error.
-func (c *Crawler) SetKeys(data []byte) error {
-	set, err := jwks.Parse(data)
+// signed is one signature as it came: its label, what it covers and the parameters.
+type signed struct {
+	label string
+	input httpsfv.InnerList
+	keyID string
+}
+
+// signature checks what Web Bot Auth asks for
+// (draft-ietf-webbotauth-httpsig-protocol, over RFC 9421): one Ed25519 signature
+// with the tag "web-bot-auth", by a key of the agent whose URL Signature-Agent
+// names, which covers that field and the authority, is in force now, and was not
+// used before.
+//
+// RFC 9421 signatures with another tag are somebody else's business.
+func (k *knowledge) signature(r *http.Request, d *decision.Decision) verdict {
+	lines := r.Header[fieldInput]
+	if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, signatureTag) }) {
+		return verdict{}
+	}
+	if tooLong(lines, maxSignatureFields) || tooLong(r.Header[fieldSignature], maxSignatureFields) || tooLong(r.Header[fieldAgent], maxSignatureAgent) {
+		return weak("signature_oversize")
+	}
+	inputs, err := httpsfv.UnmarshalDictionary(lines)
 	if err != nil {
-		return err
+		return weak("signature_malformed")
 	}
-	found := keys{}
-	for _, key := range set.Keys() {
-		if public, ok := key.Material.(ed25519.PublicKey); ok {
-			found[jwks.Thumbprint(public)] = public // keyid is the thumbprint, whatever kid says
-		}
+	candidates, reason := tagged(inputs)
+	if reason != "" {
+		return weak(reason)
 	}
-	if len(found) == 0 {
-		return errors.New("key directory: no Ed25519 key")
+	candidates = slices.DeleteFunc(candidates, func(s signed) bool { return !k.knowsKey(s.keyID) })
+	switch len(candidates) {
+	case 0:
+		return weak("signature_unknown_key")
+	case 1:
+		return k.verify(r, d, candidates[0])
 	}
-	c.proof.keys.Store(&found)
-	return nil
+	return weak("signature_many") // one check is what a request may cost
 }
 
-// signed judges a request by its signature. decided is false where none is tagged as
-// a bot's: other signatures are somebody else's to look at.
-func (b *Book) signed(r *http.Request, now time.Time, dry bool) (tag decision.Bot, decided bool) {
-	label, params, fault := pick(r.Header)
-	if label == "" && fault == "" {
-		return tag, false
+func tooLong(lines []string, limit int) bool {
+	size := 0
+	for _, l := range lines {
+		size += len(l)
 	}
-	var c *Crawler
-	if fault == "" {
-		c, fault = b.verify(r, label, params, now, dry)
-	}
-	if fault != SignatureHolds {
-		tag = decision.Bot{Class: ClassImpostor, Score: 100, Reason: string(fault)}
-		if c != nil {
-			tag.Name = c.Name
-		}
-		return tag, true
-	}
-	return decision.Bot{Class: c.Class, Name: c.Name, Score: 100, Reason: ReasonSignature, Verified: true}, true
+	return size > limit || len(lines) > maxSignatureLines
 }
 
-// pick finds the first signature that is tagged for us.
-func pick(h http.Header) (label string, covered httpsfv.InnerList, fault Signature) {
-	if size(h["Signature-Input"]) > maxSignatureHeader || size(h["Signature"]) > maxSignatureHeader {
-		return "", covered, SignatureMalformed
-	}
-	inputs, err := httpsfv.UnmarshalDictionary(h["Signature-Input"])
-	if err != nil || len(inputs.Names()) > maxSignatures {
-		return "", covered, SignatureMalformed
-	}
-	for _, name := range inputs.Names() {
-		member, _ := inputs.Get(name)
+// tagged gives the signatures of Web Bot Auth. None may be there, although its name
+// stood somewhere.
+func tagged(inputs *httpsfv.Dictionary) (found []signed, reason string) {
+	for _, label := range inputs.Names() {
+		member, _ := inputs.Get(label)
 		list, ok := member.(httpsfv.InnerList)
 		if !ok {
-			return "", covered, SignatureMalformed
+			return nil, "signature_malformed"
 		}
-		if tag, _ := param[string](list.Params, "tag"); tag == webBotAuth {
-			return name, list, ""
+		if tag, _ := text(list.Params, "tag"); tag != signatureTag {
+			continue
 		}
-	}
-	return "", covered, ""
-}
-
-func size(lines []string) (n int) {
-	for _, line := range lines {
-		n += len(line)
-	}
-	return n
-}
-
-func param[T any](params *httpsfv.Params, name string) (value T, ok bool) {
-	if params == nil {
-		return value, false
-	}
-	v, ok := params.Get(name)
-	if !ok {
-		return value, false
-	}
-	value, ok = v.(T)
-	return value, ok
-}
-
-// verify holds one signature against the rules, the cheap ones first: whoever has
-// no key costs us no Ed25519.
-func (b *Book) verify(r *http.Request, label string, covered httpsfv.InnerList, now time.Time, dry bool) (*Crawler, Signature) {
-	c := b.signers[signatureAgent(r.Header, label)]
-	if c == nil {
-		return nil, SignatureAgent
-	}
-	if alg, ok := covered.Params.Get("alg"); ok && alg != "ed25519" {
-		return c, SignatureAlgorithm
-	}
-	created, ok := param[int64](covered.Params, "created")
-	expires, also := param[int64](covered.Params, "expires")
-	begins, ends := time.Unix(created, 0), time.Unix(expires, 0)
-	if !ok || !also || begins.After(now.Add(clockSkew)) || !ends.After(now) || ends.Sub(begins) > maxSignatureLife {
-		return c, SignatureTime
-	}
-	id, _ := param[string](covered.Params, "keyid")
-	known := c.proof.keys.Load()
-	if known == nil || (*known)[id] == nil {
-		return c, SignatureKey
-	}
-	base, fault := base(r, label, covered)
-	if fault != "" {
-		return c, fault
-	}
-	signatures, err := httpsfv.UnmarshalDictionary(r.Header["Signature"])
-	if err != nil {
-		return c, SignatureMalformed
-	}
-	member, _ := signatures.Get(label)
-	item, _ := member.(httpsfv.Item)
-	signature, ok := item.Value.([]byte)
-	if !ok {
-		return c, SignatureMalformed
-	}
-	if !ed25519.Verify((*known)[id], base, signature) {
-		return c, SignatureInvalid
-	}
-	if nonce, ok := param[string](covered.Params, "nonce"); ok {
-		switch {
-		case len(nonce) > maxNonce:
-			return c, SignatureMalformed
-		case !b.nonces.first(id+" "+nonce, ends.Sub(now), dry):
-			return c, SignatureReplayed
-		}
-	}
-	return c, SignatureHolds
-}
-
-// signatureAgent gives the origin that Signature-Agent names: a dictionary whose
-// member has the label of the signature, or a string as in the drafts before.
-func signatureAgent(h http.Header, label string) string {
-	lines := h["Signature-Agent"]
-	if len(lines) == 0 || size(lines) > maxSignatureHeader {
-		return ""
-	}
-	if item, err := httpsfv.UnmarshalItem(lines); err == nil {
-		origin, _ := item.Value.(string)
-		return strings.TrimSuffix(origin, "/")
-	}
-	named, err := httpsfv.UnmarshalDictionary(lines)
-	if err != nil {
-		return ""
-	}
-	member, _ := named.Get(label)
-	item, _ := member.(httpsfv.Item)
-	origin, _ := item.Value.(string)
-	return strings.TrimSuffix(origin, "/")
-}
-
-// base makes what is signed (RFC 9421, section 2.5). The authority must be covered, or
-// one crawler's request would be good for another site; and so must Signature-Agent.
-func base(r *http.Request, label string, covered httpsfv.InnerList) ([]byte, Signature) {
-	if len(covered.Items) > maxComponents {
-		return nil, SignatureMalformed
-	}
-	var b strings.Builder
-	authority, agent := false, false
-	seen := map[string]bool{}
-	for _, item := range covered.Items {
-		name, ok := item.Value.(string)
-		id, err := httpsfv.Marshal(item)
-		if !ok || err != nil || seen[id] { // each once (section 2)
-			return nil, SignatureMalformed
-		}
-		seen[id] = true
-		value, ok := component(r, name, item.Params)
+		keyID, ok := text(list.Params, "keyid")
 		if !ok {
-			return nil, SignatureCovers
+			return nil, "signature_malformed"
 		}
-		authority = authority || name == "@authority" || name == "@target-uri"
-		agent = agent || name == "signature-agent"
+		if len(found) == maxSignatures {
+			return nil, "signature_many"
+		}
+		found = append(found, signed{label, list, keyID})
+	}
+	if len(found) == 0 {
+		return nil, "signature_without_tag"
+	}
+	return found, ""
+}
+
+// verify checks one signature whose key is somebody's, cheapest first.
+func (k *knowledge) verify(r *http.Request, d *decision.Decision, s signed) verdict {
+	now := k.now()
+	until, reason := window(s.input.Params, now)
+	if reason != "" {
+		return weak(reason)
+	}
+	authority := authorityOf(r)
+	if !k.ours(authority) {
+		return weak("signature_authority")
+	}
+	components, url, reason := covered(r, s)
+	if reason != "" {
+		return weak(reason)
+	}
+	// The pair decides, and not the key alone: an agent can publish the key of another.
+	who, key, ok := k.pair(url, s.keyID)
+	if !ok {
+		return lie("signature_agent", k.holder(s.keyID))
+	}
+	if !key.holds(now) {
+		return unproven("signature_key_not_in_force", who)
+	}
+	signature, ok := signatureOf(r, s.label)
+	if !ok {
+		return unproven("signature_malformed", who)
+	}
+	base, reason := signatureBase(r, d, authority, components, s.input)
+	if reason != "" {
+		return unproven(reason, who)
+	}
+	if !ed25519.Verify(key.key, []byte(base), signature) {
+		return lie("signature_mismatch", who)
+	}
+	if nonce, ok := text(s.input.Params, "nonce"); ok && !d.DryRun {
+		switch fresh, full := who.nonces.use(s.keyID, nonce, now, until); {
+		case full:
+			return unproven("signature_nonces_full", who)
+		case !fresh:
+			return lie("signature_replayed", who)
+		}
+	}
+	return verdict{agent: who, reason: "signature", proven: true}
+}
+
+// window reads the parameters of a signature that say for how long it is good
+// (RFC 9421, section 2.3).
+func window(p *httpsfv.Params, now time.Time) (until time.Time, reason string) {
+	created, ok1 := number(p, "created")
+	expires, ok2 := number(p, "expires")
+	nonce, hasNonce := text(p, "nonce")
+	_, nonceThere := p.Get("nonce")
+	algorithm, hasAlgorithm := text(p, "alg")
+	_, algorithmThere := p.Get("alg")
+	switch {
+	case !ok1 || !ok2 || expires <= created, nonceThere != hasNonce, algorithmThere != hasAlgorithm:
+		return time.Time{}, "signature_malformed"
+	case hasAlgorithm && algorithm != "ed25519":
+		return time.Time{}, "signature_algorithm"
+	case hasNonce && (nonce == "" || len(nonce) > maxNonce):
+		return time.Time{}, "signature_malformed"
+	}
+	from, until := time.Unix(created, 0), time.Unix(expires, 0)
+	switch life := expires - created; {
+	case from.After(now.Add(skew)):
+		return until, "signature_not_yet_valid"
+	case !now.Before(until):
+		return until, "signature_expired"
+	case life > int64(maxLife/time.Second):
+		return until, "signature_too_long"
+	case !hasNonce && life > int64(maxLifeWithoutNonce/time.Second):
+		return until, "signature_without_nonce"
+	}
+	return until, ""
+}
+
+// component is one thing that a signature covers: its name and, for a member of
+// a dictionary, that member's key.
+type component struct {
+	name, key string
+	keyed     bool
+	id        httpsfv.Item
+}
+
+// covered reads what a signature covers, and the URL in Signature-Agent for which
+// it vouches: that of the member with its own label or, where it covers one member
+// alone, of that; the older form of the field is one string.
+func covered(r *http.Request, s signed) (list []component, url, reason string) {
+	if len(s.input.Items) == 0 || len(s.input.Items) > maxComponents {
+		return nil, "", "signature_components"
+	}
+	var authority bool
+	var agents []component
+	for _, item := range s.input.Items {
+		name, ok := item.Value.(string)
+		if !ok || name == "" || name != strings.ToLower(name) {
+			return nil, "", "signature_malformed"
+		}
+		c := component{name: name, id: item}
+		switch names := item.Params.Names(); {
+		case len(names) == 0:
+		case len(names) == 1 && names[0] == "key" && name[0] != '@':
+			if c.key, c.keyed = text(item.Params, "key"); !c.keyed {
+				return nil, "", "signature_malformed"
+			}
+		default: // sf, bs, tr, req, name: nothing that an agent needs
+			return nil, "", "signature_components"
+		}
+		if slices.ContainsFunc(list, func(other component) bool {
+			return other.name == c.name && other.keyed == c.keyed && other.key == c.key
+		}) {
+			return nil, "", "signature_components" // RFC 9421, section 2.5: each once
+		}
+		list = append(list, c)
+		switch name {
+		case "@authority", "@target-uri":
+			authority = true
+		case "signature-agent":
+			agents = append(agents, c)
+		}
+	}
+	if !authority {
+		return nil, "", "signature_without_authority"
+	}
+	url, ok := signatureAgent(r.Header[fieldAgent], s.label, agents)
+	if !ok {
+		return nil, "", "signature_without_agent"
+	}
+	return list, url, ""
+}
+
+// signatureAgent gives the URL that a signature vouches for.
+func signatureAgent(lines []string, label string, agents []component) (string, bool) {
+	i := slices.IndexFunc(agents, func(c component) bool { return c.key == label })
+	switch {
+	case len(lines) == 0 || len(agents) == 0:
+		return "", false
+	case i < 0 && len(agents) > 1:
+		return "", false
+	case i < 0:
+		i = 0
+	}
+	if !agents[i].keyed {
+		item, err := httpsfv.UnmarshalItem(lines)
+		if err != nil {
+			return "", false
+		}
+		return agentURL(item)
+	}
+	members, err := httpsfv.UnmarshalDictionary(lines)
+	if err != nil {
+		return "", false
+	}
+	member, _ := members.Get(agents[i].key)
+	item, ok := member.(httpsfv.Item)
+	if !ok {
+		return "", false
+	}
+	return agentURL(item)
+}
+
+// agentURL reads a member of Signature-Agent, which names an origin, or by its type
+// another document with keys.
+func agentURL(item httpsfv.Item) (string, bool) {
+	value, ok := item.Value.(string)
+	if !ok {
+		return "", false
+	}
+	kind := httpsfv.Token("directory")
+	if given, there := item.Params.Get("type"); there {
+		if kind, ok = given.(httpsfv.Token); !ok {
+			return "", false
+		}
+	}
+	u, ok := normalURL(value)
+	switch {
+	case !ok, kind != "directory" && kind != "jwks_uri" && kind != "cimd":
+		return "", false
+	case kind == "directory" && strings.Count(u, "/") != 2:
+		return "", false // no origin
+	}
+	return u, true
+}
+
+// normalURL writes an https URL in the one form in which it is compared (RFC 3986,
+// section 6.2): no query, no fragment, no default port, no lonely slash.
+func normalURL(text string) (string, bool) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Opaque != "" {
+		return "", false
+	}
+	path := u.EscapedPath()
+	if path == "/" {
+		path = ""
+	}
+	return "https://" + strings.TrimSuffix(strings.ToLower(u.Host), ":443") + path, true
+}
+
+// signatureOf gives the bytes of the signature with that label.
+func signatureOf(r *http.Request, label string) ([]byte, bool) {
+	members, err := httpsfv.UnmarshalDictionary(r.Header[fieldSignature])
+	if err != nil {
+		return nil, false
+	}
+	member, _ := members.Get(label)
+	item, ok := member.(httpsfv.Item)
+	if !ok {
+		return nil, false
+	}
+	signature, ok := item.Value.([]byte)
+	return signature, ok && len(signature) == ed25519.SignatureSize
+}
+
+// signatureBase writes what was signed (RFC 9421, section 2.5).
+func signatureBase(r *http.Request, d *decision.Decision, authority string, list []component, input httpsfv.InnerList) (base, reason string) {
+	var b strings.Builder
+	for _, c := range list {
+		id, err := httpsfv.Marshal(c.id)
+		if err != nil {
+			return "", "signature_malformed"
+		}
+		value, ok := valueOf(r, d, authority, c)
+		if !ok || strings.ContainsAny(value, "\r\n") {
+			return "", "signature_components"
+		}
 		b.WriteString(id)
 		b.WriteString(": ")
 		b.WriteString(value)
 		b.WriteByte('\n')
-	}
-	if !authority || !agent {
-		return nil, SignatureCovers
-	}
-	params, err := httpsfv.Marshal(covered)
-	if err != nil {
-		return nil, SignatureMalformed
-	}
-	fmt.Fprintf(&b, "%q: %s", "@signature-params", params)
-	return []byte(b.String()), ""
-}
-
-// component gives the value of what a signature covers (RFC 9421, sections 2.1 and
-// 2.2). Of the parameters we know key alone, which picks a member of a dictionary
-// (section 2.1.2); whoever signs with another is not understood.
-func component(r *http.Request, name string, params *httpsfv.Params) (string, bool) {
-	key, keyed := param[string](params, "key")
-	if params != nil {
-		for _, p := range params.Names() {
-			if p != "key" || !keyed || name != "signature-agent" {
-				return "", false
-			}
+		if b.Len() > maxBase {
+			return "", "signature_oversize"
 		}
 	}
-	scheme := "http"
-	if r.TLS != nil {
-		scheme = "https"
+	params, err := httpsfv.Marshal(httpsfv.List{input})
+	if err != nil {
+		return "", "signature_malformed"
 	}
-	target := r.RequestURI
-	path, query, _ := strings.Cut(target, "?")
-	switch name {
-	case "@authority":
-		return authorityOf(r.Host, scheme), true
+	b.WriteString(`"@signature-params": `)
+	b.WriteString(params)
+	return b.String(), ""
+}
+
+// valueOf gives the value of a component (RFC 9421, sections 2.1 and 2.2). False:
+// the request does not have it, or it is not one that is known here.
+func valueOf(r *http.Request, d *decision.Decision, authority string, c component) (string, bool) {
+	path, query, asked := strings.Cut(d.Target, "?")
+	if path == "" || path[0] != '/' { // as in OPTIONS *
+		path = "/"
+	}
+	switch c.name {
 	case "@method":
 		return r.Method, true
+	case "@authority":
+		return authority, true
 	case "@scheme":
-		return scheme, true
-	case "@target-uri":
-		return scheme + "://" + authorityOf(r.Host, scheme) + target, strings.HasPrefix(target, "/")
-	case "@request-target":
-		return target, true
+		return schemeOf(r), true
 	case "@path":
 		return path, true
 	case "@query":
 		return "?" + query, true
+	case "@target-uri":
+		uri := schemeOf(r) + "://" + authority + path
+		if asked {
+			uri += "?" + query
+		}
+		return uri, true
 	}
-	if strings.HasPrefix(name, "@") || name != strings.ToLower(name) {
+	if c.name[0] == '@' {
 		return "", false
 	}
-	lines, ok := r.Header[http.CanonicalHeaderKey(name)]
-	if !ok {
+	lines := r.Header[textproto.CanonicalMIMEHeaderKey(c.name)]
+	if len(lines) == 0 {
 		return "", false
 	}
-	if keyed {
-		d, err := httpsfv.UnmarshalDictionary(lines)
-		if err != nil {
-			return "", false
-		}
-		member, ok := d.Get(key)
-		if !ok {
-			return "", false
-		}
-		item, ok := member.(httpsfv.Item)
-		if !ok {
-			return "", false
-		}
-		text, err := httpsfv.Marshal(item)
-		return text, err == nil
+	if c.keyed {
+		return memberOf(lines, c.key)
 	}
 	trimmed := make([]string, len(lines))
-	for i, line := range lines {
-		trimmed[i] = strings.TrimSpace(line)
+	for i, l := range lines {
+		trimmed[i] = textproto.TrimString(l)
 	}
 	return strings.Join(trimmed, ", "), true
 }
 
-// authorityOf is @authority (RFC 9421, section 2.2.3): in lower case, without the
-// scheme's own port.
-func authorityOf(host, scheme string) string {
-	host = strings.ToLower(host)
-	if scheme == "https" {
-		return strings.TrimSuffix(host, ":443")
+// memberOf writes one member of a field that is a dictionary (RFC 9421, section
+// 2.1.2).
+func memberOf(lines []string, key string) (string, bool) {
+	if tooLong(lines, maxSignatureFields) {
+		return "", false
 	}
-	return strings.TrimSuffix(host, ":80")
-}
-
-// nonces remembers what was signed with, for as long as it could be sent again. It
-// is bounded, and this POP's alone.
-type nonces struct {
-	seen *otter.Cache[string, time.Duration]
-}
-
-// maxNonces bounds the memory: at most some 20 MB.
-const maxNonces = 100_000
-
-func newNonces() (*nonces, error) {
-	seen, err := otter.New(&otter.Options[string, time.Duration]{
-		MaximumSize: maxNonces,
-		ExpiryCalculator: otter.ExpiryCreatingFunc(func(e otter.Entry[string, time.Duration]) time.Duration {
-			return e.Value
-		}),
-	})
-	return &nonces{seen}, err
-}
-
-// first reports whether a nonce was not seen before.
-func (n *nonces) first(nonce string, life time.Duration, dry bool) bool {
-	if dry {
-		_, seen := n.seen.GetIfPresent(nonce)
-		return !seen
+	members, err := httpsfv.UnmarshalDictionary(lines)
+	if err != nil {
+		return "", false
 	}
-	_, added := n.seen.SetIfAbsent(nonce, life)
-	return added
+	var value string
+	switch member, _ := members.Get(key); m := member.(type) {
+	case httpsfv.Item:
+		value, err = httpsfv.Marshal(m)
+	case httpsfv.InnerList:
+		value, err = httpsfv.Marshal(httpsfv.List{m})
+	default:
+		return "", false
+	}
+	return value, err == nil
 }
 
-func (n *nonces) close() { n.seen.StopAllGoroutines() }
+// authorityOf is the authority that the client asked, in its normal form (RFC 9421,
+// section 2.2.3).
+func authorityOf(r *http.Request) string {
+	host := strings.ToLower(r.Host)
+	if name, port, err := net.SplitHostPort(host); err == nil &&
+		(port == "443" && schemeOf(r) == "https" || port == "80" && schemeOf(r) == "http") {
+		if strings.Contains(name, ":") {
+			return "[" + name + "]"
+		}
+		return name
+	}
+	return host
+}
+
+// schemeOf is the scheme that the client asked by, which a proxy that Caddy trusts
+// may know better.
+func schemeOf(r *http.Request) string {
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		switch proto := r.Header.Get("X-Forwarded-Proto"); proto {
+		case "http", "https":
+			return proto
+		}
+	}
+	if r.TLS != nil {
+		return "https"
+	}
+	return "http"
+}
+
+// text and number read a parameter of that type.
+func text(p *httpsfv.Params, name string) (string, bool) {
+	value, _ := p.Get(name)
+	s, ok := value.(string)
+	return s, ok
+}
+
+func number(p *httpsfv.Params, name string) (int64, bool) {
+	value, _ := p.Get(name)
+	n, ok := value.(int64)
+	return n, ok && n > 0
+}

@@ -147,12 +147,12 @@ type Decision struct {
 	Link      Link
 	LinkKeyID string
 
-	// Bot is what kind of program sent the request. Its zero value: nobody asked.
-	Bot Bot
-
 	// Country and Continent are where the client's address is: an ISO 3166-1
 	// alpha-2 code, and one of AF AN AS EU NA OC SA. Empty: unknown, or nobody asked.
 	Country, Continent string
+
+	// Bot is what the client is taken for. The zero value: no handler asked.
+	Bot Bot
 
 	// Home is the region chosen, for Reason. Empty: no handler asked.
 	Home   string
@@ -315,7 +315,7 @@ func (d *Decision) placeholder(key string) (any, bool) {
 	case "edge.geo.continent":
 		return d.Continent, true
 	case "edge.bot.class":
-		return d.Bot.Class, true
+		return string(d.Bot.Class), true
 	case "edge.bot.name":
 		return d.Bot.Name, true
 	case "edge.bot.score":

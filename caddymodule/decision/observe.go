@@ -28,6 +28,11 @@ func (d *Decision) MarshalLogObject(e zapcore.ObjectEncoder) error {
 		{handoff.FieldLink, string(d.Link)},
 		{handoff.FieldLinkKey, d.LinkKeyID},
 		{handoff.FieldCountry, d.Country},
+		{handoff.FieldBotClass, string(d.Bot.Class)},
+		{handoff.FieldBotName, d.Bot.Name},
+		{handoff.FieldBotReason, d.Bot.Reason},
+		{handoff.FieldBotVerified, d.Bot.Verified},
+		{handoff.FieldBotAction, string(d.botAction())},
 		{handoff.FieldRegion, d.Home},
 		{handoff.FieldRegionReason, string(d.Reason)},
 		{handoff.FieldServedBy, d.ServedBy},
@@ -44,8 +49,8 @@ func (d *Decision) MarshalLogObject(e zapcore.ObjectEncoder) error {
 			e.AddString(row.field, row.value)
 		}
 	}
-	if d.Bot.Class != "" {
-		d.Bot.log(e)
+	if d.Bot.Class != BotNone {
+		e.AddInt(handoff.FieldBotScore, d.Bot.Score)
 	}
 	if d.err != nil {
 		e.AddString(handoff.FieldError, d.err.Error())
@@ -79,6 +84,10 @@ var (
 		Name: handoff.MetricsEdge + "signed_links_total",
 		Help: "Checks of signed links by result.",
 	}, []string{"result"})
+	bots = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: handoff.MetricBots,
+		Help: "Requests by what their client is taken for, the agent it was proven to be, and what a rule did or would do.",
+	}, []string{"class", "agent", "action"})
 	problems = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: handoff.MetricsEdge + "problems_total",
 		Help: "Problems answered by the edge, by name.",
@@ -87,6 +96,7 @@ var (
 		Name: handoff.MetricsEdge + "replays_total",
 		Help: "Requests replayed after a 421, by the region they were replayed to.",
 	}, []string{"region"})
+<<<<<<< HEAD
 	bots = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: handoff.MetricsEdge + "bots_total",
 		Help: "Clients by class, and by what that led to.",
@@ -95,6 +105,8 @@ var (
 		Name: handoff.MetricsEdge + "fallbacks_total",
 		Help: "Reads that another region answered in place of the home region, by that region.",
 	}, []string{"region"})
+=======
+>>>>>>> 95b1b4a (Say what a client is taken for, and refuse what a site names)
 	exposures = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: handoff.MetricsEdge + "exposures_total",
 		Help: "Clients that met a variant of an experiment for the first time at this POP.",
@@ -122,11 +134,11 @@ func (d *Decision) count(took time.Duration) {
 	if d.Auth != AuthNone {
 		auths.WithLabelValues(string(d.Auth)).Inc()
 	}
-	if d.Bot.Class != "" {
-		bots.WithLabelValues(d.Bot.Class, string(d.Bot.verdict())).Inc()
-	}
 	if d.Link != LinkNone {
 		links.WithLabelValues(string(d.Link)).Inc()
+	}
+	if d.Bot.Class != BotNone {
+		bots.WithLabelValues(string(d.Bot.Class), d.Bot.Verified, string(d.botAction())).Inc()
 	}
 	if d.Problem != "" {
 		problems.WithLabelValues(d.Problem).Inc()

@@ -89,9 +89,11 @@ func (d *Decision) annotate(span trace.Span, err error) {
 		{handoff.AttrAuth, string(d.Auth)},
 		{handoff.AttrTenant, d.Identity.Tenant},
 		{handoff.AttrLink, string(d.Link)},
-		{handoff.AttrBotClass, d.Bot.Class},
-		{handoff.AttrBotReason, d.Bot.Reason},
 		{handoff.AttrCountry, d.Country},
+		{handoff.AttrBotClass, string(d.Bot.Class)},
+		{handoff.AttrBotReason, d.Bot.Reason},
+		{handoff.AttrBotVerified, d.Bot.Verified},
+		{handoff.AttrBotAction, string(d.botAction())},
 		{handoff.AttrRegion, d.Home},
 		{handoff.AttrRegionReason, string(d.Reason)},
 		{handoff.AttrServedBy, d.ServedBy},
@@ -107,6 +109,9 @@ func (d *Decision) annotate(span trace.Span, err error) {
 		}
 	}
 	span.SetAttributes(attribute.Int(handoff.AttrStatusCode, status))
+	if d.Bot.Class != BotNone {
+		span.SetAttributes(attribute.Int(handoff.AttrBotScore, d.Bot.Score))
+	}
 	if status >= 500 {
 		kind := d.Problem
 		if kind == "" {

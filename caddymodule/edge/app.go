@@ -71,7 +71,7 @@ type App struct {
 	// [Breaker] says.
 	Breaker *Breaker `json:"breaker,omitempty"`
 
-	// Bots tags requests with what sent them. Default: nobody is tagged.
+	// Bots says by what crawlers prove who they are. Default: by nothing.
 	Bots *Bots `json:"bots,omitempty"`
 
 	ctx    caddy.Context
@@ -151,6 +151,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.provisionHealth(); err != nil {
 		return fmt.Errorf("edge: %w", err)
 	}
+	if err := registerFileMetrics(ctx); err != nil {
+		return err
+	}
 	if err := feed.Register(ctx); err != nil {
 		return err
 	}
@@ -193,10 +196,8 @@ func (a *App) check() error {
 	if err := a.checkHealth(); err != nil {
 		return err
 	}
-	if a.Bots != nil {
-		if err := a.Bots.check(); err != nil {
-			return fmt.Errorf("bots: %w", err)
-		}
+	if err := a.Bots.check(); err != nil {
+		return fmt.Errorf("bots: %w", err)
 	}
 	return a.checkIssuers()
 }
@@ -295,12 +296,6 @@ func (a *App) loaded() error {
 		for _, i := range a.Issuers {
 			if err := i.load(a); err != nil {
 				a.loadErr = fmt.Errorf("issuer %q: %w", i.Name, err)
-				return
-			}
-		}
-		if a.Bots != nil {
-			if err := a.Bots.load(a); err != nil {
-				a.loadErr = fmt.Errorf("bots: %w", err)
 				return
 			}
 		}

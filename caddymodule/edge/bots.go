@@ -1,298 +1,220 @@
 package edge
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/gatehouse-edge/gatehouse/caddymodule/bot"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 )
 
-// Bots has every request tagged with what kind of program sent it, and says which
-// kinds are refused.
-//
-// A class is refused with 403 (problem bot-refused) where no session speaks for the
-// client: at once by edge_guard when it claims none, and otherwise by edge_session or
-// edge_region, once it is known whether the claimed session holds. A route that has
-// neither of the two lets a claimed session pass unlooked at.
+// maxBotAgents bounds the agents of a configuration.
+const maxBotAgents = 256
+
+// Bots says by what crawlers and other agents prove who they are, for edge_bot.
 type Bots struct {
-	// Crawlers are those that can prove who they are. Default: none, so that nobody is
-	// verified.
-	Crawlers []*Crawler `json:"crawlers,omitempty"`
+	// Agents are those that can. Default: none; what a client says of itself is
+	// then all that is known.
+	Agents []*BotAgent `json:"agents,omitempty"`
 
-	// Refuse are the classes that are refused. Browsers, tools such as curl and git, and
-	// crawlers that are verified cannot be, the last but with RefuseVerified: give tools a
-	// rate limit. Default: none.
-	Refuse []string `json:"refuse,omitempty"`
-
-	// Enforce refuses; otherwise the log and the metric gatehouse_edge_bots_total say
-	// who would have been (verdict would_refuse). Default: false.
-	Enforce bool `json:"enforce,omitempty"`
-
-	// RefuseVerified refuses crawlers of those classes that have proven who they are
-	// too. Default: false, they are let in.
-	RefuseVerified bool `json:"refuse_verified,omitempty"`
-
-	book   *bot.Book
-	refuse map[string]bool
+	// Authority is the names that this POP's sites have, host or host:port, or
+	// *.host for all names one label below. A signature is for one of them: one that
+	// an agent made for another site must not open this one. Required where an agent
+	// has keys.
+	Authority []string `json:"authority,omitempty"`
 }
 
-// Crawler is one that can prove who it is, by its address or by a signature.
-type Crawler struct {
-	// Name is what the log calls it: a-z, 0-9, '-' and '_'. Required, and unique.
+// BotAgent is somebody who sends requests that no person makes one by one, and
+// who publishes by what they are known.
+type BotAgent struct {
+	// Name is what the agent is called in logs and metrics: a-z, 0-9, '-' and '_'.
+	// Required, and unique.
 	Name string `json:"name"`
 
-	// Class is what it does, one of the classes of the matcher edge_bot. Default:
-	// search.
-	Class string `json:"class,omitempty"`
+	// Class is one of decision's. Default: what edge_bot's table says of that name,
+	// or else "crawler".
+	Class decision.BotClass `json:"class,omitempty"`
 
-	// Agents are the product tokens of its User-Agent, in any case. Whoever sends one of
-	// them and has no proof is of the class impostor. Default: Name.
-	Agents []string `json:"agents,omitempty"`
+	// UserAgents are words of its User-Agent, such as "Googlebot", in whatever case.
+	// Default: those of edge_bot's table for that name, or else the name.
+	UserAgents []string `json:"user_agents,omitempty"`
 
-	// RangesFile is a file with the addresses that the crawler publishes, as JSON
-	// ({"prefixes": [{"ipv4Prefix": …}]}) or with one prefix on each line, that only
-	// its owner may write. It is read again when it changes. Default: none.
-	RangesFile string `json:"ranges_file,omitempty"`
+	// Ranges are files with the networks that its requests come from: the JSON that
+	// Google and Microsoft publish, or one network a line. Who says that it is this
+	// agent and comes from elsewhere is an impostor. Default: none.
+	Ranges []string `json:"ranges,omitempty"`
 
-	// SignatureAgent is the origin that the crawler names in Signature-Agent, such as
-	// https://bot.example (Web Bot Auth). Default: it signs nothing.
+	// SignatureAgent is the https URL that its requests name in Signature-Agent
+	// (Web Bot Auth). Required with Keys.
 	SignatureAgent string `json:"signature_agent,omitempty"`
 
-	// KeysFile is a file with the JWKS of its key directory, which is at
-	// /.well-known/http-message-signatures-directory of SignatureAgent. It is read
-	// again when it changes. Required with SignatureAgent.
-	KeysFile string `json:"keys_file,omitempty"`
+	// Keys is a file with the key directory that SignatureAgent publishes, a JSON
+	// Web Key Set. Only Ed25519 keys of it are used. Default: none.
+	Keys string `json:"keys,omitempty"`
 }
 
-// check finds every fault that can be known before the configuration runs.
+// check finds every fault that can be known before a file is read.
 func (b *Bots) check() error {
-	names := map[string]bool{}
-	agents := map[string]string{}
-	for _, c := range b.Crawlers {
-		if c == nil {
-			return errors.New("a crawler is null: give it a name")
-		}
-		if err := c.check(); err != nil {
-			return fmt.Errorf("crawler %q: %w", c.Name, err)
-		}
-		if names[c.Name] {
-			return fmt.Errorf("crawler %q stands twice", c.Name)
-		}
-		names[c.Name] = true
-		for _, agent := range c.agents() {
-			if other := agents[agent]; other != "" {
-				return fmt.Errorf("crawler %q: agent %q is that of %q too", c.Name, agent, other)
-			}
-			agents[agent] = c.Name
-		}
-		if c.SignatureAgent != "" {
-			if other := agents[c.SignatureAgent]; other != "" {
-				return fmt.Errorf("crawler %q: signature_agent %s is that of %q too", c.Name, c.SignatureAgent, other)
-			}
-			agents[c.SignatureAgent] = c.Name
-		}
-	}
-	for _, class := range b.Refuse {
-		switch {
-		case !slices.Contains(bot.Classes, class):
-			return fmt.Errorf("refuse: %q is no class; there are: %s", class, strings.Join(bot.Classes, ", "))
-		case class == bot.ClassBrowser || class == bot.ClassTool:
-			return fmt.Errorf("refuse %s: people, and the tools that APIs are for, are never refused for what they are; give them a rate limit", class)
-		}
-	}
-	if b.Enforce && len(b.Refuse) == 0 {
-		return errors.New("enforce has nothing to enforce: name the classes to refuse")
-	}
-	return nil
-}
-
-func (c *Crawler) check() error {
-	switch {
-	case c.Name == "" || strings.Trim(c.Name, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" || len(c.Name) > 63:
-		return errors.New("a name has 1 to 63 characters of a-z, 0-9, '-' and '_'")
-	case c.Class != "" && !slices.Contains(bot.Classes, c.Class) || c.Class == bot.ClassImpostor:
-		return fmt.Errorf("class %q: it is one of: %s", c.Class, strings.Join(bot.Classes, ", "))
-	case c.RangesFile == "" && c.SignatureAgent == "":
-		return errors.New("it has no proof: give ranges, or signature_agent and keys")
-	case (c.SignatureAgent == "") != (c.KeysFile == ""):
-		return errors.New("signature_agent and keys go together: the name it signs by, and the keys it signs with")
-	}
-	if c.SignatureAgent != "" {
-		u, err := url.Parse(c.SignatureAgent)
-		if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || c.SignatureAgent != "https://"+strings.ToLower(u.Host) {
-			return fmt.Errorf("signature_agent %q: it is an origin such as https://bot.example", c.SignatureAgent)
-		}
-	}
-	for _, agent := range c.Agents {
-		if agent == "" || len(agent) > 48 || strings.ContainsAny(agent, " /;()\t") {
-			return fmt.Errorf("agent %q: it is one product token, without a version, such as Googlebot", agent)
-		}
-	}
-	return nil
-}
-
-// agents gives the product tokens in lower case.
-func (c *Crawler) agents() []string {
-	if len(c.Agents) == 0 {
-		return []string{c.Name}
-	}
-	agents := make([]string, len(c.Agents))
-	for i, agent := range c.Agents {
-		agents[i] = strings.ToLower(agent)
-	}
-	return agents
-}
-
-// library is the crawlers of a configuration and the files that are followed for
-// them. It outlives a reload that leaves them as they are.
-type library struct {
-	book  *bot.Book
-	files []*File
-}
-
-// Close stops following the files.
-func (l *library) Close() error {
-	var errs []error
-	for _, f := range l.files {
-		errs = append(errs, f.Close())
-	}
-	return errors.Join(append(errs, l.book.Close())...)
-}
-
-// load reads the crawlers' files when the app starts.
-func (b *Bots) load(a *App) error {
-	if b.book != nil {
-		return nil
-	}
-	identity, err := json.Marshal(b.Crawlers)
-	if err != nil {
-		return err
-	}
-	shared, err := Shared(a, "bots: "+string(identity), func() (*library, error) { return openLibrary(b.Crawlers) })
-	if err != nil {
-		return err
-	}
-	b.refuse = map[string]bool{}
-	for _, class := range b.Refuse {
-		b.refuse[class] = true
-	}
-	b.book = shared.book
-	return nil
-}
-
-func openLibrary(crawlers []*Crawler) (*library, error) {
-	logger := caddy.Log().Named("edge.bots") // of no config: it outlives each
-	var listed []*bot.Crawler
-	for _, c := range crawlers {
-		class := c.Class
-		if class == "" {
-			class = bot.ClassSearch
-		}
-		listed = append(listed, &bot.Crawler{Name: c.Name, Class: class, Agents: c.agents(), SignatureAgent: c.SignatureAgent})
-	}
-	book, err := bot.NewBook(listed)
-	if err != nil {
-		return nil, err
-	}
-	l := &library{book: book}
-	for i, c := range crawlers {
-		for _, source := range []struct {
-			path string
-			use  func([]byte) error
-		}{{c.RangesFile, listed[i].SetRanges}, {c.KeysFile, listed[i].SetKeys}} {
-			if source.path == "" {
-				continue
-			}
-			file, err := WatchFile(source.path, logger, source.use)
-			if err != nil {
-				return nil, errors.Join(fmt.Errorf("crawler %q: %w", c.Name, err), l.Close())
-			}
-			l.files = append(l.files, file)
-		}
-	}
-	return l, nil
-}
-
-// TagBot tags a request, and says by the tag's verdict whether its client is
-// unwelcome. Without bots in the configuration it does nothing.
-func (a *App) TagBot(r *http.Request, d *decision.Decision) error {
-	b := a.Bots
 	if b == nil {
 		return nil
 	}
-	if err := a.loaded(); err != nil { // a request can come before the start
-		return err
+	if len(b.Agents) > maxBotAgents {
+		return fmt.Errorf("%d agents, at most %d are looked for", len(b.Agents), maxBotAgents)
 	}
-	d.Bot = b.book.Tag(r, Client(r), time.Now(), d.DryRun)
-	switch {
-	case !b.refuse[d.Bot.Class], d.Bot.Verified && !b.RefuseVerified:
-	case b.Enforce:
-		d.Bot.Verdict = decision.VerdictPending
-	default:
-		d.Bot.Verdict = decision.VerdictShadow
+	for i, a := range b.Agents {
+		if err := a.check(b.Agents[:i]); err != nil {
+			return err
+		}
+		if a.Keys != "" && len(b.Authority) == 0 {
+			return fmt.Errorf("agent %s has keys and there is no authority: name this POP's sites, so that a signature for another site is not taken, for example: authority www.example.com", a.Name)
+		}
+	}
+	for _, name := range b.Authority {
+		if err := checkAuthority(name); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// ClaimsSession reports whether a request carries what a session could be: the
-// session's cookie, or a bearer token.
-func (a *App) ClaimsSession(h http.Header) bool {
-	for _, line := range h["Cookie"] {
-		if strings.Contains(line, a.SessionCookie+"=") {
-			return true
-		}
+func checkAuthority(name string) error {
+	host := strings.TrimPrefix(name, "*.")
+	odd := strings.ContainsAny(host, "*/ @{}?#")
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
 	}
-	return len(h["Authorization"]) > 0
+	if odd || host == "" || name != strings.ToLower(name) {
+		return fmt.Errorf("authority %q: it is a host in lower case, such as www.example.com, localhost:8080 or *.example.com", name)
+	}
+	return nil
 }
 
+func (a *BotAgent) check(before []*BotAgent) error {
+	switch {
+	case a == nil:
+		return errors.New("an agent is null: give it a name")
+	case !validAgent(a.Name):
+		return fmt.Errorf("agent %q: its name begins with a letter and has 1 to 63 characters of a-z, 0-9, '-' and '_'", a.Name)
+	case len(a.Ranges) == 0 && a.Keys == "":
+		return fmt.Errorf("agent %s: name by what it is known: ranges or keys", a.Name)
+	case (a.Keys == "") != (a.SignatureAgent == ""):
+		return fmt.Errorf("agent %s: keys and signature_agent belong together: the keys are those that this URL publishes", a.Name)
+	case a.Class != "" && !namesAgents(a.Class):
+		return fmt.Errorf("agent %s: class %q is none of %s", a.Name, a.Class, listed(namesAgents))
+	}
+	if a.SignatureAgent != "" {
+		u, err := url.Parse(a.SignatureAgent)
+		if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			return fmt.Errorf("agent %s: signature_agent %q is not an https URL such as https://crawler.example", a.Name, a.SignatureAgent)
+		}
+	}
+	for _, word := range a.UserAgents {
+		if !validWord(word) {
+			return fmt.Errorf("agent %s: user_agent %q: a word of it begins with a letter and has 2 to 63 letters, digits, '-', '_' and '.'", a.Name, word)
+		}
+	}
+	for _, other := range before {
+		if other.Name == a.Name {
+			return fmt.Errorf("agent %s stands twice", a.Name)
+		}
+		for _, word := range a.UserAgents {
+			if slices.ContainsFunc(other.UserAgents, func(w string) bool { return strings.EqualFold(w, word) }) {
+				return fmt.Errorf("agent %s: user_agent %s is agent %s's already", a.Name, word, other.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// namesAgents reports whether an agent can be of that class: the others are what
+// edge_bot finds out.
+func namesAgents(class decision.BotClass) bool {
+	switch class {
+	case decision.BotNone, decision.BotBrowser, decision.BotImpostor, decision.BotEmpty, decision.BotUnknown:
+		return false
+	}
+	return slices.Contains(decision.BotClasses[:], class)
+}
+
+// listed writes the classes for which of holds.
+func listed(of func(decision.BotClass) bool) string {
+	var names []string
+	for _, class := range decision.BotClasses {
+		if of(class) {
+			names = append(names, string(class))
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+func validAgent(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return len(name) >= 1 && len(name) <= 63 && 'a' <= name[0] && name[0] <= 'z'
+}
+
+func validWord(word string) bool {
+	for i := range len(word) {
+		c := word[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return len(word) >= 2 && len(word) <= 63 && word[0] >= 'A' && word[0] != '_'
+}
+
+// unmarshalBots reads bots:
+//
+//	bots {
+//		authority <host...>
+//		agent <name> {
+//			class <class>
+//			user_agent <word...>
+//			ranges <path...>
+//			signature_agent <url>
+//			keys <path>
+//		}
+//	}
 func (a *App) unmarshalBots(d *caddyfile.Dispenser) error {
 	if a.Bots != nil {
 		return d.Err("bots stands twice")
 	}
-	b := new(Bots)
-	a.Bots = b
-	if err := None(d); err != nil {
-		return err
+	a.Bots = new(Bots)
+	if d.NextArg() {
+		return d.Errf("bots takes a block and no argument, got %q", d.Val())
 	}
-	where := *d
+	whole := *d
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		var err error
 		switch d.Val() {
-		case "crawler":
-			err = b.unmarshalCrawler(d)
-		case "refuse":
-			err = Many(d, &b.Refuse)
-		case "refuse_verified":
-			b.RefuseVerified = true
-			err = None(d)
-		case "enforce":
-			b.Enforce = true
-			err = None(d)
-		case "shadow":
-			err = None(d)
+		case "authority":
+			err = Many(d, &a.Bots.Authority)
+		case "agent":
+			err = a.Bots.unmarshalAgent(d)
 		default:
-			err = Unknown(d, "bots", "crawler", "refuse", "refuse_verified", "shadow", "enforce")
+			err = Unknown(d, "bots", "authority", "agent")
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return at(&where, b.check())
+	if err := a.Bots.check(); err != nil {
+		return whole.WrapErr(fmt.Errorf("bots: %w", err))
+	}
+	return nil
 }
 
-func (b *Bots) unmarshalCrawler(d *caddyfile.Dispenser) error {
-	c := new(Crawler)
-	if err := One(d, &c.Name); err != nil {
+func (b *Bots) unmarshalAgent(d *caddyfile.Dispenser) error {
+	a := new(BotAgent)
+	if err := One(d, &a.Name); err != nil {
 		return err
 	}
 	where := *d
@@ -300,25 +222,25 @@ func (b *Bots) unmarshalCrawler(d *caddyfile.Dispenser) error {
 		var err error
 		switch d.Val() {
 		case "class":
-			err = One(d, &c.Class)
-		case "agent":
-			err = Many(d, &c.Agents)
+			err = One(d, (*string)(&a.Class))
+		case "user_agent":
+			err = Many(d, &a.UserAgents)
 		case "ranges":
-			err = One(d, &c.RangesFile)
+			err = Many(d, &a.Ranges)
 		case "signature_agent":
-			err = One(d, &c.SignatureAgent)
+			err = One(d, &a.SignatureAgent)
 		case "keys":
-			err = One(d, &c.KeysFile)
+			err = One(d, &a.Keys)
 		default:
-			err = Unknown(d, "crawler", "class", "agent", "ranges", "signature_agent", "keys")
+			err = Unknown(d, "agent", "class", "user_agent", "ranges", "signature_agent", "keys")
 		}
 		if err != nil {
 			return err
 		}
 	}
-	b.Crawlers = append(b.Crawlers, c)
-	if err := c.check(); err != nil {
-		return at(&where, fmt.Errorf("crawler %q: %w", c.Name, err))
+	if err := a.check(b.Agents); err != nil {
+		return where.WrapErr(fmt.Errorf("bots: %w", err))
 	}
+	b.Agents = append(b.Agents, a)
 	return nil
 }

@@ -84,17 +84,14 @@ func ParseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //			max_stale_reads <duration>|unlimited
 //		}
 //		bots {
-//			crawler <name> {
+//			authority <host...>
+//			agent <name> {
 //				class <class>
-//				agent <token...>
-//				ranges <path>
-//				signature_agent <origin>
+//				user_agent <word...>
+//				ranges <path...>
+//				signature_agent <url>
 //				keys <path>
 //			}
-//			refuse <class...>
-//			refuse_verified
-//			shadow
-//			enforce
 //		}
 //	}
 //

@@ -3,12 +3,15 @@ package edge
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
@@ -39,14 +42,31 @@ type File struct {
 	done   sync.WaitGroup
 }
 
+// fileStale tells of the files that are followed. The label is the path as the
+// configuration has it.
+var fileStale = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	Name: handoff.MetricFileStale,
+	Help: "1 while a file that is followed cannot be read or used, and the last good one answers.",
+}, []string{"file"})
+
+func registerFileMetrics(ctx caddy.Context) error {
+	var already prometheus.AlreadyRegisteredError
+	if err := ctx.GetMetricsRegistry().Register(fileStale); err != nil && !errors.As(err, &already) {
+		return err
+	}
+	return nil
+}
+
 // WatchFile reads the file at path, which only its owner may write, gives it to
 // use, and does so again whenever its content changes, until [File.Close]. It
-// fails where the first reading does.
+// fails where the first reading does. Later it says in the log, and by the metric
+// gatehouse_edge_file_stale, that the file cannot be used.
 func WatchFile(path string, logger *zap.Logger, use func(data []byte) error) (*File, error) {
 	f := &File{path: path, use: use, logger: logger}
 	if _, err := f.read(); err != nil {
 		return nil, err
 	}
+	fileStale.WithLabelValues(path).Set(0)
 	ctx, cancel := context.WithCancel(context.Background())
 	f.stop = cancel
 	f.done.Go(func() { f.watch(ctx) })
@@ -73,6 +93,11 @@ func (f *File) watch(ctx context.Context) {
 		}
 		seen = info
 		changed, err := f.read()
+		if err != nil {
+			fileStale.WithLabelValues(f.path).Set(1)
+		} else {
+			fileStale.WithLabelValues(f.path).Set(0)
+		}
 		switch {
 		case err != nil && err.Error() != said:
 			said = err.Error()
@@ -106,5 +131,6 @@ func (f *File) read() (bool, error) {
 func (f *File) Close() error {
 	f.stop()
 	f.done.Wait()
+	fileStale.DeleteLabelValues(f.path)
 	return nil
 }

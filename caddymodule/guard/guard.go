@@ -189,6 +189,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	return err
 }
 
+<<<<<<< HEAD
 // decide reports whether the request goes on; else it is answered. What is refused
 // already stays so; else the cheapest questions come first.
 func (g *Guard) decide(w http.ResponseWriter, r *http.Request, d *decision.Decision, refusal *problem.Problem) (bool, error) {
@@ -204,6 +205,11 @@ func (g *Guard) decide(w http.ResponseWriter, r *http.Request, d *decision.Decis
 	if refusal == nil {
 		refusal = g.tag(r, d)
 	}
+=======
+// decide reports whether the request goes on; else it is answered.
+func (g *Guard) decide(w http.ResponseWriter, r *http.Request, d *decision.Decision) (bool, error) {
+	refusal := refuse(r, d.Target)
+>>>>>>> 95b1b4a (Say what a client is taken for, and refuse what a site names)
 	if refusal != nil {
 		d.Outcome = decision.OutcomeRefused
 		return false, d.Refuse(w, r, refusal, name)
@@ -229,18 +235,6 @@ func refuse(r *http.Request, target string) *problem.Problem {
 			return problem.New(http.StatusTooEarly, problem.TooEarly, "")
 		}
 		edge.MarkEarlyData(r)
-	}
-	return nil
-}
-
-// tag says what kind of program sent the request, and refuses one that is unwelcome
-// and claims no session: who claims one is looked at where that is known.
-func (g *Guard) tag(r *http.Request, d *decision.Decision) *problem.Problem {
-	if err := g.app.TagBot(r, d); err != nil {
-		return problem.New(http.StatusInternalServerError, problem.Internal, "").WithCause(err)
-	}
-	if d.Bot.Verdict == decision.VerdictPending && !g.app.ClaimsSession(r.Header) {
-		return d.Unwelcome()
 	}
 	return nil
 }

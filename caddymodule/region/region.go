@@ -185,9 +185,6 @@ func (h *Region) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 	if err != nil {
 		return err
 	}
-	if p := d.Unwelcome(); p != nil { // on a route without edge_session
-		return d.Refuse(w, r, p, name)
-	}
 	stage := d.Stage(r.Context(), handoff.SpanRegionSelect)
 	x := beginExchange(d)
 	if err := h.look(x, r); err != nil {

@@ -228,9 +228,6 @@ func (s *Session) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		case d.Auth == decision.AuthPreflight:
 			return pass(w, r, d, next)
 		case s.Optional && !bearer && excused(d.Auth):
-			if p := d.Unwelcome(); p != nil {
-				return d.Refuse(w, r, p, name)
-			}
 			dropCookie(r.Header, s.app.SessionCookie)
 			return pass(w, r, d, next)
 		default:

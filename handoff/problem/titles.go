@@ -14,8 +14,6 @@ const (
 	SessionsUnavailable = "sessions-unavailable"
 	// TooManyAttempts: this sign-in name was tried in vain too often.
 	TooManyAttempts = "too-many-attempts"
-	// BotRefused: programs of the client's kind are not let in without a session.
-	BotRefused = "bot-refused"
 	// QuotaExceeded: a rate limit of the POP is used up.
 	QuotaExceeded = "quota-exceeded"
 	// Forbidden: the session holds, and may not do this.
@@ -28,6 +26,8 @@ const (
 	LinkRefused = "link-refused"
 	// LinkExpired: the signed link was good, and has ended.
 	LinkExpired = "link-expired"
+	// BotRefused: this site does not serve clients of that kind.
+	BotRefused = "bot-refused"
 	// UntrustedHop: the request reached a region without a valid assertion.
 	UntrustedHop = "untrusted-hop"
 	// NotFound: there is no such thing, or it belongs to another tenant.
@@ -73,13 +73,13 @@ var titles = map[string]string{
 	SignInAgain:          "The user must sign in again",
 	SessionsUnavailable:  "Sessions cannot be checked now",
 	TooManyAttempts:      "Too many attempts to sign in",
-	BotRefused:           "Programs of this kind are not let in",
 	QuotaExceeded:        "A rate limit is used up",
 	Forbidden:            "This session may not do that",
 	CrossOrigin:          "The request comes from another site",
 	TooEarly:             "The request came before the TLS handshake was complete",
 	LinkRefused:          "This link does not open anything",
 	LinkExpired:          "This link has expired",
+	BotRefused:           "Clients of this kind are not served here",
 	UntrustedHop:         "The request did not come through a trusted POP",
 	NotFound:             "Not found",
 	MethodNotAllowed:     "This method is not allowed here",

@@ -17,7 +17,7 @@ const module = "github.com/gatehouse-edge/gatehouse"
 // The rooms of the house. A new directive or capability is one more name here.
 var (
 	// directives decide about a request. They never import each other.
-	directives = []string{"guard", "session", "experiment", "region", "geo", "flags", "signedurl", "cache"}
+	directives = []string{"guard", "bot", "session", "experiment", "region", "geo", "flags", "signedurl", "cache"}
 	// capabilities are what the business does. They never import each other.
 	capabilities = []string{"accounts", "customers", "orders", "products", "invoices", "documents", "webhooks", "crm", "permissions", "portal"}
 )
