@@ -554,9 +554,8 @@ func TestBreaker_oneTrialAtATime(t *testing.T) {
 	_, source := keys(t)
 	p := &pop{eu: newRegion(t, "eu", source), us: newRegion(t, "us", source)}
 	forget(t)
-	// Open for a moment; a trial that hangs is given up after as much, so that the
-	// second must come while the first has not been given up: open for long enough.
-	p.loadRegions(t, p.eu.addr()+"\nbreaker {\nfailures 3\nopen 400ms\n}\n", p.us.addr(), site("edge_region", ""))
+	const open = 400 * time.Millisecond
+	p.loadRegions(t, p.eu.addr()+fmt.Sprintf("\nbreaker {\nfailures 3\nopen %s\n}\n", open), p.us.addr(), site("edge_region", ""))
 	p.eu.answers(gateway(502))
 	for range 3 {
 		p.ask(t, "GET", "/", nil)
@@ -569,22 +568,28 @@ func TestBreaker_oneTrialAtATime(t *testing.T) {
 	until(t, "the time for a trial", func() bool { return runningEdge(t).Available("eu") })
 	var done sync.WaitGroup
 	var answered, refused atomic.Int64
+	began := time.Now()
 	for range 20 {
 		done.Go(func() {
-			res, _ := p.ask(t, "POST", "/", strings.NewReader("x"))
-			switch res.StatusCode {
+			switch res, _ := p.ask(t, "POST", "/", strings.NewReader("x")); res.StatusCode {
 			case 200:
 				answered.Add(1)
 			case 503:
-				if refused.Add(1) == 19 { // all others: the trial may end
-					close(leave)
-				}
+				refused.Add(1)
 			}
 		})
 	}
+	until(t, "all others refused while the trial hangs", func() bool { return int(refused.Load())+len(entered) >= 20 })
+	// One that hangs is given up after as long as the breaker was open, a quarter less
+	// by chance, and the next after twice that: on a busy machine there may be some.
+	most := 1
+	for wait := open * 3 / 4; wait < time.Since(began); wait = wait*2 + open*3/4 {
+		most++
+	}
+	close(leave)
 	done.Wait()
-	if len(entered) != 1 || answered.Load() != 1 || refused.Load() != 19 {
-		t.Errorf("%d reached the region; %d answered, %d refused", len(entered), answered.Load(), refused.Load())
+	if n := len(entered); n < 1 || n > most || int(answered.Load()) != n || int(refused.Load()) != 20-n {
+		t.Errorf("%d reached the region, %d at most were to; %d answered, %d refused", n, most, answered.Load(), refused.Load())
 	}
 }
 
