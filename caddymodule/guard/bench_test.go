@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edgetest"
 )
 
@@ -38,7 +39,8 @@ func BenchmarkClean(b *testing.B) {
 // BenchmarkGuard is the handler around one that does nothing; "base" is the
 // making of the request that Caddy does anyway.
 func BenchmarkGuard(b *testing.B) {
-	g := newGuard(b)
+	g := ready(b, new(Guard)) // with the limit that is there by default
+	limited := ready(b, &Guard{RateLimits: []*RateLimit{{Name: "client", Rate: "1000000/1s"}}})
 	next := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 	h := browserHeader()
 	w := httptest.NewRecorder()
@@ -47,6 +49,10 @@ func BenchmarkGuard(b *testing.B) {
 	for name, handler := range map[string]func(r *http.Request) error{
 		"base":  func(r *http.Request) error { return next.ServeHTTP(w, r) },
 		"guard": func(r *http.Request) error { return g.ServeHTTP(w, r, next) },
+		"guard_and_a_limit": func(r *http.Request) error {
+			caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, "192.0.2.1")
+			return limited.ServeHTTP(w, r, next)
+		},
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -57,5 +63,37 @@ func BenchmarkGuard(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkOptions is what the options of this package cost a request that none of
+// them is for.
+func BenchmarkOptions(b *testing.B) {
+	g := ready(b, new(Guard))
+	r := edgetest.Request("GET", "/app/orders?limit=5", browserHeader())
+	w, d := httptest.NewRecorder(), new(decision.Decision)
+	b.ReportAllocs()
+	for b.Loop() {
+		if g.refuseSize(r, "/app/orders?limit=5") != nil {
+			b.Fatal("too large")
+		}
+		g.dropBelieved(r, false)
+		if passes, err := g.limit(w, r, d); !passes || err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// TestOptions_costNothingWhereTheyAreNotUsed: no allocation, for any request.
+func TestOptions_costNothingWhereTheyAreNotUsed(t *testing.T) {
+	g := ready(t, new(Guard))
+	r := edgetest.Request("GET", "/app/orders?limit=5", browserHeader())
+	w, d := httptest.NewRecorder(), new(decision.Decision)
+	if n := testing.AllocsPerRun(100, func() {
+		_ = g.refuseSize(r, "/app/orders?limit=5")
+		g.dropBelieved(r, false)
+		_, _ = g.limit(w, r, d)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }

@@ -95,6 +95,9 @@ func (g *Gate) cut(path, prefix string) (rest string, found bool) {
 	if g.CaseSensitive {
 		return strings.CutPrefix(path, prefix)
 	}
+	if len(path) > 1 && len(prefix) > 1 && path[1]|prefix[1] < utf8.RuneSelf && path[1]|0x20 != prefix[1]|0x20 {
+		return "", false // most paths: both begin with a slash, and go on with another letter
+	}
 	if len(path) >= len(prefix) && strings.EqualFold(path[:len(prefix)], prefix) {
 		return path[len(prefix):], true
 	}
