@@ -46,13 +46,8 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("edge_guard", guard.Parse)
 	httpcaddyfile.RegisterDirectiveOrder("edge_guard", httpcaddyfile.Before, "tracing")
 
-<<<<<<< HEAD
-	caddy.RegisterModule(bot.Match{})
-
 	caddy.RegisterModule(spelling.MatchPath{})
 
-=======
->>>>>>> 95b1b4a (Say what a client is taken for, and refuse what a site names)
 	caddy.RegisterModule(decision.Trace{})
 	httpcaddyfile.RegisterHandlerDirective("edge_trace", decision.ParseTrace)
 	httpcaddyfile.RegisterDirectiveOrder("edge_trace", httpcaddyfile.After, "tracing")

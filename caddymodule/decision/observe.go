@@ -96,17 +96,10 @@ var (
 		Name: handoff.MetricsEdge + "replays_total",
 		Help: "Requests replayed after a 421, by the region they were replayed to.",
 	}, []string{"region"})
-<<<<<<< HEAD
-	bots = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: handoff.MetricsEdge + "bots_total",
-		Help: "Clients by class, and by what that led to.",
-	}, []string{"class", "verdict"})
 	fallbacks = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: handoff.MetricsEdge + "fallbacks_total",
 		Help: "Reads that another region answered in place of the home region, by that region.",
 	}, []string{"region"})
-=======
->>>>>>> 95b1b4a (Say what a client is taken for, and refuse what a site names)
 	exposures = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: handoff.MetricsEdge + "exposures_total",
 		Help: "Clients that met a variant of an experiment for the first time at this POP.",

@@ -189,7 +189,6 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	return err
 }
 
-<<<<<<< HEAD
 // decide reports whether the request goes on; else it is answered. What is refused
 // already stays so; else the cheapest questions come first.
 func (g *Guard) decide(w http.ResponseWriter, r *http.Request, d *decision.Decision, refusal *problem.Problem) (bool, error) {
@@ -202,14 +201,6 @@ func (g *Guard) decide(w http.ResponseWriter, r *http.Request, d *decision.Decis
 			return false, err
 		}
 	}
-	if refusal == nil {
-		refusal = g.tag(r, d)
-	}
-=======
-// decide reports whether the request goes on; else it is answered.
-func (g *Guard) decide(w http.ResponseWriter, r *http.Request, d *decision.Decision) (bool, error) {
-	refusal := refuse(r, d.Target)
->>>>>>> 95b1b4a (Say what a client is taken for, and refuse what a site names)
 	if refusal != nil {
 		d.Outcome = decision.OutcomeRefused
 		return false, d.Refuse(w, r, refusal, name)
