@@ -5,9 +5,15 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/gatehouse-edge/gatehouse/handoff"
+	handfeed "github.com/gatehouse-edge/gatehouse/handoff/feed"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/accounts"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/customers"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/feed"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/keyset"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/postgres"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/products"
@@ -89,6 +95,9 @@ func (d *Demo) migrateAndSeed(ctx context.Context, i int) error {
 		}
 		found += t.id
 	}
+	if err := publish(ctx, pool, db, r.Region); err != nil {
+		return fmt.Errorf("region %s: %w", r.Region, err)
+	}
 	d.opts.Log("database region_%s: %d migrations done; tenant %s seeded", r.Region, steps, found)
 	return nil
 }
@@ -122,4 +131,41 @@ func (t tenant) seed(ctx context.Context, db *tenancy.DB) error {
 		}
 	}
 	return nil
+}
+
+// bucket is that of the values that /hello of Caddyfile.example shows.
+const bucket = "greetings"
+
+// publish has the region tell POPs what /hello shows, unless it has told them
+// something already: for everybody from the home of the public page, for a
+// tenant from its own.
+func publish(ctx context.Context, pool *pgxpool.Pool, db *tenancy.DB, region string) error {
+	var told bool
+	if err := pool.QueryRow(ctx, "select exists (select from feed_state)").Scan(&told); err != nil || told {
+		return err
+	}
+	outbox := feed.NewOutbox(region, accounts.DefaultSessionLife)
+	for _, t := range tenants {
+		if t.home != region {
+			continue
+		}
+		err := db.Write(ctx, t.id, func(tx *tenancy.Tx) error {
+			return outbox.Put(tx, bucket, "hello", "Welcome back to "+t.name)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if region != storefrontHome {
+		return nil
+	}
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		return outbox.Publish(ctx, tx,
+			handfeed.KV{Bucket: bucket, Key: "hello", Value: "Hello"},
+			handfeed.KV{Bucket: bucket, Key: "news", Value: "Fresh beans have come in."},
+			handfeed.Definition{Kind: handfeed.Flags, Name: "web", Body: jsontext.Value(`{"flags":[` +
+				`{"key":"news","public":true,"rules":[{"variant":"on","tenants":["acme"]}]},` +
+				`{"key":"checkout.form","public":true,"variants":[{"name":"short","value":{"fields":3}},{"name":"long","value":{"fields":12}}],"default":"long"},` +
+				`{"key":"audit-everything","default":"on"}]}`)})
+	})
 }
