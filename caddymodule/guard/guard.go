@@ -175,7 +175,6 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	clean(r, trusted)
 	g.dropBelieved(r, trusted)
 	passes, err := g.decide(w, r, d, oversize)
-	d.GuardDone()
 
 	switch {
 	case !passes:
@@ -202,10 +201,13 @@ func (g *Guard) decide(w http.ResponseWriter, r *http.Request, d *decision.Decis
 		}
 	}
 	if refusal != nil {
+		d.GuardDone() // the answer says how long it took
 		d.Outcome = decision.OutcomeRefused
 		return false, d.Refuse(w, r, refusal, name)
 	}
-	return g.limit(w, r, d)
+	passes, err := g.limit(w, r, d)
+	d.GuardDone()
+	return passes, err
 }
 
 // refuse gives the problem of a request that goes no further, nil for others.

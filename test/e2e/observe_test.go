@@ -132,7 +132,7 @@ func TestLogs_oneRequestIDFindsTheRequestOnBothSides(t *testing.T) {
 	if id, _ := edge[handoff.FieldTraceID].(string); id == "" || region[handoff.FieldTraceID] != id {
 		t.Errorf("%s is %v at the edge and %v in the region", handoff.FieldTraceID, edge[handoff.FieldTraceID], region[handoff.FieldTraceID])
 	}
-	for field, want := range map[string]string{handoff.FieldAuth: "session", handoff.FieldRegionReason: "claim"} {
+	for field, want := range map[string]string{handoff.FieldAuth: "session", handoff.FieldRegionReason: "table"} {
 		if edge[field] != want {
 			t.Errorf("%s at the edge is %v, want %s", field, edge[field], want)
 		}

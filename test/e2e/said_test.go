@@ -32,9 +32,9 @@ func TestSaid_anAnswerIsPutTogetherAtThePOP(t *testing.T) {
 	}
 	for _, p := range topology.POPs {
 		for want, b := range map[string]*browser{
-			"Hello Kim (de)\n": visit(p),
-			"Welcome back to Acme Coffee Kim (de)\nFresh beans have come in.\n": adas.at(p),
-			"Welcome back to Globex Supply Kim (de)\n":                          graces.at(p),
+			"Hello Kim (de)": visit(p),
+			"Welcome back to Acme Coffee Kim (de). Fresh beans have come in.": adas.at(p),
+			"Welcome back to Globex Supply Kim (de)":                          graces.at(p),
 		} {
 			await(t, want+" at "+p.POP, func() bool { return hello(b) == want })
 		}
