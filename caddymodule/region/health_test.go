@@ -63,13 +63,6 @@ func (c *checked) says(status int, text string) {
 	}))
 }
 
-// checkedTwice waits for a check that began after the call, and its end.
-func (c *checked) checkedTwice(t *testing.T) {
-	t.Helper()
-	n := c.checks.Load()
-	until(t, "two more checks", func() bool { return c.checks.Load() >= n+2 })
-}
-
 // until waits until condition holds.
 func until(t *testing.T, what string, condition func() bool) {
 	t.Helper()
