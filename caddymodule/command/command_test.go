@@ -323,7 +323,9 @@ func TestCommands_refuseWhatIsNoAnswer(t *testing.T) {
 		"a Caddy without us": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "404 page not found", 404) }, "no Caddy with Gatehouse in it"},
 		"another form":       {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }, "another version"},
 		"an error":           {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }, "with 502"},
-		"a redirect":         {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://evil.example", http.StatusFound) }, "with 302"},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://evil.example", http.StatusFound)
+		}, "with 302"},
 	} {
 		server := httptest.NewServer(row.handler)
 		out, err := typed(t, command.Keys, "--address", strings.TrimPrefix(server.URL, "http://"))
