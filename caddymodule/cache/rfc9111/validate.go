@@ -119,9 +119,10 @@ func listed(lines []string, tag Tag, has bool) bool {
 
 // Freshened says which of the stored responses a 304 is about (RFC 9111, section
 // 4.3.4): those with its strong tag; else the newest with its weak tag or its
-// Last-Modified; else, where the 304 has no validator, the only one, if that has none
-// either. None: the 304 teaches nothing, and the request is to be sent without
-// conditions.
+// Last-Modified; else, where the 304 has no validator, the only one. The RFC would
+// have that one lack a validator too; origins that answer a single If-None-Match with
+// a bare 304 are too many for that, and there is nothing else they can mean. None: the
+// 304 teaches nothing, and the request is to be sent without conditions.
 func Freshened(notModified http.Header, stored []*Stored) []*Stored {
 	if tag, ok := ParseTag(notModified); ok {
 		if !tag.Weak {
@@ -135,8 +136,6 @@ func Freshened(notModified http.Header, stored []*Stored) []*Stored {
 			return len(own) == 1 && own[0] == lines[0]
 		}))
 	}
-	// A 304 without a validator says of the one response that was asked about that it
-	// is still right.
 	if len(stored) == 1 {
 		return stored
 	}
