@@ -82,15 +82,17 @@ func spells(name, want string) bool {
 		return false
 	}
 	for i := range len(name) {
-		if fold(name[i]) != want[i] {
+		if FoldName(name[i]) != want[i] {
 			return false
 		}
 	}
 	return true
 }
 
-// fold lowers a letter, keeps a digit, and turns all else into '-'.
-func fold(c byte) byte {
+// FoldName folds a character of a header's name as servers do that make variables of
+// names (CGI, RFC 3875, section 4.1.18): it lowers a letter, keeps a digit, and turns
+// all else into '-'.
+func FoldName(c byte) byte {
 	switch {
 	case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
 		return c

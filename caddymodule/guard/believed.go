@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/gatehouse-edge/gatehouse/handoff"
 )
 
 // believed are header names that frameworks and servers believe, and that no client
@@ -61,21 +63,11 @@ func spelt(name, want string) bool {
 		return false
 	}
 	for i := range len(want) {
-		if foldName(name[i]) != want[i] {
+		if handoff.FoldName(name[i]) != want[i] {
 			return false
 		}
 	}
 	return true
-}
-
-func foldName(c byte) byte {
-	switch {
-	case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
-		return c
-	case 'A' <= c && c <= 'Z':
-		return c + ('a' - 'A')
-	}
-	return '-'
 }
 
 // nextData is what Next.js's own client sends with a data request, and what turns
@@ -99,7 +91,7 @@ func keepNames(names []string) []string {
 	for _, n := range names {
 		b := []byte(n)
 		for i := range b {
-			b[i] = foldName(b[i])
+			b[i] = handoff.FoldName(b[i])
 		}
 		kept = append(kept, string(b))
 	}
