@@ -38,7 +38,7 @@ type Server struct {
 	// tls://host:4222. Without TLS only a loopback address is spoken to. Required.
 	URL string
 	// Credentials is a file with NATS user credentials or the seed of an NKey,
-	// which only its owner may read. Empty: none, or what the URL says.
+	// which only its owner may read. User credentials may be replaced at any time. Empty: none, or what the URL says.
 	Credentials string
 	// CA is a file with the certificates of authorities to trust, PEM. Empty: the
 	// system's.
@@ -77,16 +77,18 @@ func Dial(s Server, name, inbox string, options ...nats.Option) (*nats.Conn, err
 	all := []nats.Option{
 		nats.Name(name), nats.CustomInboxPrefix(inbox), nats.Timeout(dialTimeout),
 		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(pings),
+		// A connection that tries again goes on when it is refused: its credentials may be renewed.
+		nats.IgnoreAuthErrorAbort(),
 	}
 	if s.CA != "" {
 		all = append(all, nats.RootCAs(s.CA))
 	}
 	if s.Credentials != "" {
-		credentials, err := readCredentials(s.Credentials)
+		given, err := credentials(s.Credentials)
 		if err != nil {
 			return nil, fmt.Errorf("credentials: %w", err)
 		}
-		all = append(all, credentials)
+		all = append(all, given)
 	}
 	conn, err := nats.Connect(s.URL, append(all, options...)...)
 	if err != nil {
@@ -95,24 +97,33 @@ func Dial(s Server, name, inbox string, options ...nats.Option) (*nats.Conn, err
 	return conn, nil
 }
 
-// readCredentials reads the file again at each connection: it can be rotated.
-func readCredentials(path string) (nats.Option, error) {
-	info, err := os.Stat(path)
+// credentials are those in a file. User credentials are read again at each connection,
+// so that a region that lost its own because they ended comes back with the next; an
+// NKey's seed is read once.
+func credentials(path string) (nats.Option, error) {
+	content, err := readCredentials(path)
 	if err != nil {
 		return nil, err
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s has mode %04o: others could read it; run chmod 600 %s", path, mode, path)
-	}
-	if info.Size() > maxCredentials || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no file of up to %d bytes", path, maxCredentials)
-	}
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	if bytes.Contains(content, []byte("BEGIN NATS USER JWT")) {
-		return nats.UserCredentialBytes(content), nil
+	if _, err := nkeys.ParseDecoratedJWT(content); err == nil && bytes.Contains(content, []byte("BEGIN NATS USER JWT")) {
+		return nats.UserJWT(func() (string, error) {
+			content, err := readCredentials(path)
+			if err != nil {
+				return "", err
+			}
+			return nkeys.ParseDecoratedJWT(content)
+		}, func(nonce []byte) ([]byte, error) {
+			content, err := readCredentials(path)
+			if err != nil {
+				return nil, err
+			}
+			key, err := nkeys.ParseDecoratedUserNKey(content)
+			if err != nil {
+				return nil, err
+			}
+			defer key.Wipe()
+			return key.Sign(nonce)
+		}), nil
 	}
 	key, err := nkeys.FromSeed(bytes.TrimSpace(content))
 	if err != nil {
@@ -123,6 +134,20 @@ func readCredentials(path string) (nats.Option, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return nats.Nkey(public, key.Sign), nil
+}
+
+func readCredentials(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return nil, fmt.Errorf("%s has mode %04o: others could read it; run chmod 600 %s", path, mode, path)
+	}
+	if info.Size() > maxCredentials || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no file of up to %d bytes", path, maxCredentials)
+	}
+	return os.ReadFile(path)
 }
 
 // StreamConfig is the stream of the feed of these regions. A subject holds one message, the last:
