@@ -285,7 +285,12 @@ func TestDial_credentialsAreRenewed(t *testing.T) {
 			default:
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { again <- struct{}{} }))
+		nats.ReconnectHandler(func(*nats.Conn) {
+			select {
+			case again <- struct{}{}:
+			default:
+			}
+		}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,6 +304,10 @@ func TestDial_credentialsAreRenewed(t *testing.T) {
 		case <-time.After(30 * time.Second):
 			t.Fatal("credentials that have ended are still good: ", conn.Status())
 		}
+	}
+	select {
+	case <-again: // within the second that was their last
+	default:
 	}
 	s.credentials(t, path, nil, time.Now().Add(time.Hour))
 	select {
