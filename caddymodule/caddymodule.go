@@ -7,6 +7,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/bot"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/cache"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/command"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
@@ -33,9 +34,13 @@ import (
 //	edge_signed     right after edge_session: a link may be bound to its tenant
 //	edge_experiment after edge_session, whose claims its rules ask for
 //	edge_flags      likewise; answers its endpoint
-//	edge_region     after try_files, the last that changes a path: a region's path
-//	                is made of the final one, and a replay has to know how. That is
-//	                after edge_session, whose claims name the region
+//	…
+//	edge_cache      after basic_auth and forward_auth, which a hit must not pass by, and
+//	                after encode, which so has one answer to encode; before edge_region:
+//	                a fetch for several chooses its region by whom it speaks for
+//	edge_region     after all that changes a path: a region's path is made of the final
+//	                one, and a replay has to know how; after edge_session, whose claims
+//	                name the region
 //	…
 //	reverse_proxy   with dynamic edge_region and transport edge
 func init() {
@@ -84,7 +89,11 @@ func init() {
 	caddy.RegisterModule(new(region.Upstreams))
 	caddy.RegisterModule(new(region.Transport))
 	httpcaddyfile.RegisterHandlerDirective("edge_region", region.Parse)
-	httpcaddyfile.RegisterDirectiveOrder("edge_region", httpcaddyfile.After, "try_files")
+	httpcaddyfile.RegisterDirectiveOrder("edge_region", httpcaddyfile.After, "intercept")
+
+	caddy.RegisterModule(new(cache.Cache))
+	httpcaddyfile.RegisterHandlerDirective("edge_cache", cache.Parse)
+	httpcaddyfile.RegisterDirectiveOrder("edge_cache", httpcaddyfile.After, "intercept")
 
 	caddy.RegisterModule(command.Admin{})
 	command.Register(command.Explain, command.Keys, command.Regions, command.Revoke, command.Routes, signedurl.Command)

@@ -157,3 +157,10 @@ const MetricBots = MetricsEdge + "bots_total"
 // MetricFileStale is 1 while a file that is followed cannot be used, and the last
 // good one answers.
 const MetricFileStale = MetricsEdge + "file_stale"
+
+// Metrics of the cache.
+const (
+	MetricCacheRequests = MetricsEdge + "cache_requests_total"
+	MetricCacheBytes    = MetricsEdge + "cache_bytes_total"
+	MetricCacheAge      = MetricsEdge + "cache_age_seconds"
+)

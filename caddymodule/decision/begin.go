@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -142,8 +143,8 @@ func (d *Decision) answer(h http.Header, status int) {
 		f(status, h)
 	}
 	h[handoff.HeaderRequestID] = d.idLine
-	if d.CacheStatus != "" {
-		h.Set("Cache-Status", d.CacheStatus)
+	if d.CacheStatus != "" { // after those of caches nearer to the origin (RFC 9211, section 2)
+		h["Cache-Status"] = append(slices.Clip(h["Cache-Status"]), d.CacheStatus)
 	}
 	if d.RateLimit != "" { // added: a region may have limits of its own
 		h.Add("Ratelimit", d.RateLimit)
@@ -183,6 +184,9 @@ func (d *Decision) Refuse(w http.ResponseWriter, r *http.Request, p *problem.Pro
 	}
 	if p.Cause != nil {
 		d.err = p.Cause
+	}
+	if d.forked {
+		return &Refusal{p, by, d.Outcome}
 	}
 	if errorRoutes(r) != nil {
 		d.status = p.Status

@@ -197,6 +197,9 @@ type Decision struct {
 	Replayed bool
 	// CacheStatus is our member of Cache-Status (RFC 9211). Empty: no cache asked.
 	CacheStatus string
+	// Cache is what the cache did, CachePolicy whom its answers are for, and CacheWhy
+	// why nothing was stored, or used. Empty: no cache asked.
+	Cache, CachePolicy, CacheWhy string
 
 	// TraceID is set where the request is traced.
 	TraceID string
@@ -205,6 +208,7 @@ type Decision struct {
 	// its upstreams and its transport. Nil: edge_region has not seen the request.
 	Exchange any
 
+	forked       bool // see Fork
 	w            *writer
 	gates        []Gate
 	idLine       []string // RequestID as a header's value

@@ -68,7 +68,7 @@ func TestDecision_headerIsSetNotAdded(t *testing.T) {
 				t.Fatal(err)
 			}
 			h := rec.Header()
-			if !slices.Equal(h["X-Request-Id"], []string{"request-1"}) || !slices.Equal(h["Cache-Status"], []string{"gatehouse; hit"}) ||
+			if !slices.Equal(h["X-Request-Id"], []string{"request-1"}) || !slices.Equal(h["Cache-Status"], []string{"theirs", "theirs", "gatehouse; hit"}) ||
 				len(h["Server-Timing"]) != 1 || !strings.HasPrefix(h.Get("Server-Timing"), "guard;dur=") {
 				t.Errorf("header %v", h)
 			}

@@ -74,6 +74,9 @@ type App struct {
 	// Bots says by what crawlers prove who they are. Default: by nothing.
 	Bots *Bots `json:"bots,omitempty"`
 
+	// Cache bounds what edge_cache keeps. Default: as [Cache] says.
+	Cache *Cache `json:"cache,omitempty"`
+
 	ctx    caddy.Context
 	logger *zap.Logger
 	shared sharing
@@ -198,6 +201,9 @@ func (a *App) check() error {
 	}
 	if err := a.Bots.check(); err != nil {
 		return fmt.Errorf("bots: %w", err)
+	}
+	if err := a.Cache.check(); err != nil {
+		return fmt.Errorf("cache: %w", err)
 	}
 	return a.checkIssuers()
 }

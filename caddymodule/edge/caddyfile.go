@@ -53,6 +53,9 @@ func ParseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //			max_open <duration>
 //			trials <n>
 //		}
+//		cache {
+//			memory <size>
+//		}
 //		assertion {
 //			key_file <path...>
 //			key_env <variable>
@@ -134,8 +137,10 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = unmarshalHealth(d, &a.Health)
 		case "breaker":
 			err = unmarshalBreaker(d, &a.Breaker)
+		case "cache":
+			err = a.unmarshalCache(d)
 		default:
-			err = Unknown(d, "edge", "pop", "default_region", "region", "assertion", "issuer", "session_cookie", "cookie_secret_file", "cookie_secret_env", "feed", "bots", "health", "breaker")
+			err = Unknown(d, "edge", "pop", "default_region", "region", "assertion", "issuer", "session_cookie", "cookie_secret_file", "cookie_secret_env", "feed", "bots", "health", "breaker", "cache")
 		}
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/marker"
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 )
@@ -31,7 +32,7 @@ type exchange struct {
 	// instead is the one that is asked. Empty: the home region is.
 	instead string
 	// marks makes the marker of a recent write. Nil: none is made.
-	marks *marks
+	marks *marker.Marks
 	// wrote is the position that the client's own marker names. Empty: none.
 	wrote string
 	tls   bool // the client's connection
@@ -127,7 +128,7 @@ func (x *exchange) answer(w http.ResponseWriter, r *http.Request, err error) err
 		}
 	}
 	if f.sent() && x.writes(r.Method) {
-		x.marks.keep(x, w.Header(), "") // it may have been carried out
+		x.marks.Keep(x.d, x.tls, w.Header(), "") // it may have been carried out
 	}
 	return x.d.Refuse(w, r, x.problem(f, r), name)
 }

@@ -25,12 +25,16 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/marker"
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 )
 
 // name is how the handler signs what it answers.
 const name = "edge_region"
+
+// DefaultRecentWrite is how long reads follow a write home.
+const DefaultRecentWrite = 30 * time.Second
 
 // Region is the edge_region handler. It picks the home region of a request: the
 // route's pin; where the tenant is by the feed's table or by what a region taught
@@ -100,7 +104,7 @@ type Region struct {
 	template *template
 	writes   caddyhttp.MatcherSets
 	reads    caddyhttp.MatcherSets
-	marks    *marks // nil: none are made
+	marks    *marker.Marks // nil: none are made
 }
 
 // table says where the feed has put a tenant ([edge.App.TenantHome]).
@@ -131,7 +135,7 @@ func (h *Region) Provision(ctx caddy.Context) error {
 		if life == 0 {
 			life = caddy.Duration(DefaultRecentWrite)
 		}
-		h.marks = newMarks(h.app, time.Duration(life))
+		h.marks = marker.New(h.app, time.Duration(life))
 	}
 	return h.loadMatchers(ctx)
 }
@@ -221,7 +225,8 @@ func (h *Region) look(x *exchange, r *http.Request) (err error) {
 		return nil
 	}
 	d := x.d
-	x.wrote, d.RecentWrite = h.marks.recent(r, d)
+	mark, recent := h.marks.Recent(r, d)
+	x.wrote, d.RecentWrite = mark.Position, recent || d.RecentWrite // a cache may have read it
 	switch {
 	case d.RecentWrite:
 	case d.Identity.Tenant != "" && !h.Replica:

@@ -227,7 +227,7 @@ func (x *exchange) sign(h http.Header) {
 		return // whatever it wrote is not in the home region's log
 	}
 	if len(wrote) == 1 && handoff.ValidPosition(wrote[0]) {
-		x.marks.keep(x, h, wrote[0])
+		x.marks.Keep(x.d, x.tls, h, wrote[0])
 	}
 }
 

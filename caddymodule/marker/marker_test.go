@@ -1,9 +1,10 @@
-package region
+package marker
 
 import (
 	"bytes"
 	"encoding/base64"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -15,22 +16,32 @@ import (
 )
 
 // marksAt makes marks whose clock stands.
-func marksAt(t testing.TB, app *edge.App, now time.Time) *marks {
+func marksAt(t testing.TB, app *edge.App, now time.Time) *Marks {
 	t.Helper()
-	m := newMarks(app, DefaultRecentWrite)
+	m := New(app, life)
 	m.now = func() time.Time { return now }
 	return m
 }
+
+// life of a mark.
+const life = 30 * time.Second
 
 var (
 	ada = handoff.Identity{Tenant: "acme", Subject: "ada", SubjectIssuer: "https://eu.example", Session: "s-1"}
 	now = time.Unix(1_800_000_000, 0)
 )
 
+// request is one with its decision, as edge_guard begins it.
+func request(method, target string) (*http.Request, *decision.Decision) {
+	r := edgetest.Request(method, target, http.Header{})
+	d, _ := decision.Begin(httptest.NewRecorder(), r, "r-1", decision.Options{POP: "fra"})
+	return r, d
+}
+
 // sealedBy is a marker of who's write.
-func sealedBy(t testing.TB, m *marks, who handoff.Identity, position string) string {
+func sealedBy(t testing.TB, m *Marks, who handoff.Identity, position string) string {
 	t.Helper()
-	sealed, err := m.sealer.Seal(marker{m.now().Add(m.life), whoseOf(&who), position}.bytes())
+	sealed, err := m.sealer.Seal(marker{m.now(), m.now().Add(m.life), whoseOf(&who), position}.bytes())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,10 +56,10 @@ func TestMarker_isReadBackByAnyPOPUntilItIsOver(t *testing.T) {
 	if len(sealed) > maxMarker || strings.Contains(sealed, "16B3748") || strings.ContainsAny(sealed, "=+/; ,") {
 		t.Errorf("%d bytes: %s", len(sealed), sealed)
 	}
-	for after, want := range map[time.Duration]bool{0: true, DefaultRecentWrite - time.Millisecond: true, DefaultRecentWrite: false, time.Hour: false} {
+	for after, want := range map[time.Duration]bool{0: true, life - time.Millisecond: true, life: false, time.Hour: false} {
 		there.now = func() time.Time { return now.Add(after) }
-		if position, ok := there.read(sealed, &ada); ok != want || ok && position != "0/16B3748" {
-			t.Errorf("after %s: %q, %v", after, position, ok)
+		if mark, ok := there.read(sealed, &ada); ok != want || ok && mark != (Mark{"0/16B3748", now}) {
+			t.Errorf("after %s: %v, %v", after, mark, ok)
 		}
 	}
 	if again := sealedBy(t, here, ada, "0/16B3748"); again == sealed {
@@ -73,8 +84,8 @@ func TestMarker_isThatSessionsAlone(t *testing.T) {
 	} {
 		who := ada
 		change(&who)
-		if position, ok := m.read(sealed, &who); ok || position != "" {
-			t.Errorf("%s reads it: %q", name, position)
+		if mark, ok := m.read(sealed, &who); ok || mark != (Mark{}) {
+			t.Errorf("%s reads it: %v", name, mark)
 		}
 	}
 	renewed := ada
@@ -83,8 +94,8 @@ func TestMarker_isThatSessionsAlone(t *testing.T) {
 		t.Error("it is lost at a renewal")
 	}
 	nobody := handoff.Identity{}
-	if position, ok := m.read(sealed, &nobody); !ok || position != "" {
-		t.Errorf("where no session is looked at: %q, %v", position, ok)
+	if mark, ok := m.read(sealed, &nobody); !ok || mark != (Mark{At: now}) {
+		t.Errorf("where no session is looked at: %v, %v", mark, ok)
 	}
 }
 
@@ -109,7 +120,7 @@ func TestMarker_forgeriesArePassedOver(t *testing.T) {
 			t.Errorf("the first %d bytes are enough", n)
 		}
 	}
-	other, err := app.Sealer("another purpose").Seal(marker{now.Add(time.Hour), whoseOf(&ada), "0/1"}.bytes())
+	other, err := app.Sealer("another purpose").Seal(marker{now, now.Add(time.Hour), whoseOf(&ada), "0/1"}.bytes())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,20 +131,20 @@ func TestMarker_forgeriesArePassedOver(t *testing.T) {
 	for name, sent := range map[string]string{
 		"nothing": "", "plain": "0/16B3748", "sealed for another purpose": other, "a signed cookie": signed,
 		"padded": sealed + "=", "more": sealed + "AAAA", "upper case": strings.ToUpper(sealed), "long": strings.Repeat("A", 1<<20),
-		"plain bytes": base64.RawURLEncoding.EncodeToString(marker{now.Add(time.Hour), whoseOf(&ada), "0/1"}.bytes()),
+		"plain bytes": base64.RawURLEncoding.EncodeToString(marker{now, now.Add(time.Hour), whoseOf(&ada), "0/1"}.bytes()),
 	} {
-		if position, ok := m.read(sent, &ada); ok || position != "" {
-			t.Errorf("%s: %q", name, position)
+		if mark, ok := m.read(sent, &ada); ok || mark != (Mark{}) {
+			t.Errorf("%s: %v", name, mark)
 		}
 	}
 	// What POPs sealed and this one does not understand: another version, a position
 	// that is none.
 	for name, plain := range map[string][]byte{
-		"version 2":  append([]byte{2}, marker{now.Add(time.Hour), whoseOf(&ada), "0/1"}.bytes()[1:]...),
+		"version 1":  append([]byte{1}, marker{now, now.Add(time.Hour), whoseOf(&ada), "0/1"}.bytes()[1:]...),
 		"short":      {markerVersion},
 		"empty":      {},
-		"a position": marker{now.Add(time.Hour), whoseOf(&ada), "0/1\r\nX: y"}.bytes(),
-		"a long one": marker{now.Add(time.Hour), whoseOf(&ada), strings.Repeat("x", maxPosition+1)}.bytes(),
+		"a position": marker{now, now.Add(time.Hour), whoseOf(&ada), "0/1\r\nX: y"}.bytes(),
+		"a long one": marker{now, now.Add(time.Hour), whoseOf(&ada), strings.Repeat("x", maxPosition+1)}.bytes(),
 	} {
 		sealed, err := m.sealer.Seal(plain)
 		if err != nil {
@@ -155,7 +166,7 @@ func TestMarker_whereItIsLookedFor(t *testing.T) {
 	good, others := sealedBy(t, m, ada, "0/1"), sealedBy(t, m, handoff.Identity{Tenant: "globex", SubjectIssuer: "i", Session: "s"}, "0/9")
 	for _, row := range []struct {
 		name    string
-		m       *marks
+		m       *Marks
 		auth    decision.Auth
 		header  string
 		cookies []string
@@ -188,8 +199,8 @@ func TestMarker_whereItIsLookedFor(t *testing.T) {
 		if row.auth != decision.AuthNone {
 			d.Identity = ada
 		}
-		if at, ok := row.m.recent(r, d); ok != row.want || at != row.at {
-			t.Errorf("%s: %q, %v", row.name, at, ok)
+		if mark, ok := row.m.Recent(r, d); ok != row.want || mark.Position != row.at || ok && !mark.At.Equal(now) {
+			t.Errorf("%s: %v, %v", row.name, mark, ok)
 		}
 	}
 }
@@ -201,7 +212,7 @@ func TestMarker_withoutASessionNoneIsMade(t *testing.T) {
 		_, d := request("POST", "/")
 		d.Identity, d.Auth = who, decision.AuthBearer
 		h := http.Header{}
-		m.keep(&exchange{d: d}, h, "0/1")
+		m.Keep(d, false, h, "0/1")
 		if len(h) != 0 {
 			t.Errorf("%s: %v", name, h)
 		}
@@ -216,11 +227,11 @@ func FuzzMarker(f *testing.F) {
 	for _, seed := range []string{"", good, good[1:], good + "A", "0/16B3748", strings.Repeat("A", 64), strings.Repeat("A", 300), "é", "=", "A\nA"} {
 		f.Add(seed, []byte(seed))
 	}
-	f.Add("x", marker{now.Add(time.Minute), whoseOf(&ada), "0/1"}.bytes())
-	f.Add("x", marker{now, whoseOf(&ada), ""}.bytes())
+	f.Add("x", marker{now, now.Add(time.Minute), whoseOf(&ada), "0/1"}.bytes())
+	f.Add("x", marker{now, now, whoseOf(&ada), ""}.bytes())
 	f.Fuzz(func(t *testing.T, sent string, plain []byte) {
 		clean := strings.NewReplacer("\r", "", "\n", "").Replace(sent) // encoding/base64 does not see them
-		if position, ok := m.read(sent, &ada); ok && clean != good || position != "" && !ok {
+		if mark, ok := m.read(sent, &ada); ok && clean != good || mark != (Mark{}) && !ok {
 			t.Fatalf("%q is believed", sent)
 		}
 		said, ok := parseMarker(plain)
@@ -231,10 +242,10 @@ func FuzzMarker(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		position, read := m.read(sealed, &ada)
+		mark, read := m.read(sealed, &ada)
 		want := ok && len(sealed) <= maxMarker && said.whose == whoseOf(&ada) && now.Before(said.ends)
-		if read != want || read && position != said.position {
-			t.Fatalf("%x: %q, %v", plain, position, read)
+		if read != want || read && mark != (Mark{said.position, said.made}) {
+			t.Fatalf("%x: %v, %v", plain, mark, read)
 		}
 	})
 }
@@ -249,7 +260,7 @@ func BenchmarkMarker(b *testing.B) {
 			d.Identity, d.Auth = ada, decision.AuthSession
 			b.ReportAllocs()
 			for b.Loop() {
-				m.recent(r, d)
+				m.Recent(r, d)
 			}
 		})
 	}

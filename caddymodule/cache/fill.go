@@ -1,0 +1,776 @@
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gatehouse-edge/gatehouse/caddymodule/cache/rfc9111"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/cache/store"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+)
+
+// fill is one fetch, apart from the client that caused it. Whoever waits for it reads
+// what is set before ready is closed, and the stream.
+//
+//	waiting ──► streaming ──► stored      everybody reads, as it arrives
+//	   │  │         └───────► cut         everybody's answer breaks off
+//	   │  ├──► renewed                    a 304: everybody gets the stored answer
+//	   │  ├──► passing                    not to be stored: the one who caused it reads,
+//	   │  │                               the others go each alone, and so do those who
+//	   │  │                               come in the next minutes
+//	   │  └──► failed                     everybody gets what is stale, or an error
+//	   └─────► (nobody is left waiting: a fetch for one ends)
+type fill struct {
+	c      *Cache
+	key    string
+	tags   tags
+	policy string
+	sent   http.Header // as the origin gets it, without conditions
+	leader *question   // who caused it, to be told from others; nil: the edge itself
+	alone  bool        // nobody else may wait for it
+
+	ticket *store.Ticket
+	stream *store.Stream
+	next   caddyhttp.Handler
+	base   *http.Request // what each attempt is made of
+	fork   *decision.Decision
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	idle   *time.Timer
+
+	object *store.Object   // what is validated; nil: nothing is
+	others []*store.Object // the other variants
+	wrote  bool            // the client has written lately: no fallback may answer
+
+	mu      sync.Mutex
+	interim []interim
+	news    chan struct{}
+
+	ready    chan struct{}
+	decided  bool // ready is closed; the fill's own
+	again    bool // the 304 taught nothing
+	status   int
+	header   http.Header
+	lines    *lines
+	length   int64 // of the body, by Content-Length; -1: not said
+	stored   rfc9111.Stored
+	timing   rfc9111.Timing
+	storable bool
+	why      string
+	vary     []string
+	selects  string
+	part     *rfc9111.ContentRange
+	renewed  *store.Object
+	err      error
+	route    decision.Route
+
+	last    http.Header // of the writer that the handlers had
+	trailer http.Header // set before the stream is done
+}
+
+// interim is an informational answer (RFC 9110, section 15.2).
+type interim struct {
+	status int
+	header http.Header
+}
+
+var (
+	errIdle  = errors.New("the origin sent nothing for too long")
+	errLeft  = errors.New("nobody waits for the answer")
+	errShort = errors.New("the body is not as long as Content-Length says")
+)
+
+// newFill makes the fetch for a question ready. It comes in the client's goroutine:
+// nothing that belongs to the client's request is read after it.
+func (q *question) newFill(next caddyhttp.Handler) *fill {
+	c := q.c
+	f := &fill{
+		c: c, key: q.key, tags: q.tags, policy: q.policy, sent: q.sent(), leader: q, next: next,
+		ticket: c.shared.store.Begin(), stream: c.shared.store.Stream(),
+		object: q.found.object, others: q.found.others, wrote: !q.wrote.IsZero() || q.d.RecentWrite,
+		ready: make(chan struct{}), news: make(chan struct{}), length: -1,
+	}
+	r := q.r
+	f.ctx, f.cancel = context.WithCancelCause(caddyhttp.ContextWithIdleTimeouts(context.WithoutCancel(r.Context()), nil, nil))
+	u := *r.URL
+	u.RawQuery = q.query
+	f.base = &http.Request{
+		Method: http.MethodGet, URL: &u, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
+		Header: f.sent, Body: http.NoBody, Host: r.Host, RemoteAddr: r.RemoteAddr, RequestURI: f.tags.uri, TLS: r.TLS,
+	}
+	f.prepare(q)
+	return f
+}
+
+// prepare makes the request of an attempt that shares nothing that can change with the
+// client's: its own placeholders, variables and groups, as they are now.
+func (f *fill) prepare(q *question) {
+	r := q.r
+	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	groups, _ := r.Context().Value(caddy.CtxKey("route_group")).(map[string]struct{})
+
+	out := f.base.WithContext(f.ctx)
+	repl := caddy.NewReplacer()
+	out = caddyhttp.PrepareRequest(out, repl, &writer{f: f, header: http.Header{}}, server)
+	own := out.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	for name, value := range vars {
+		switch name {
+		case "uuid", "extended_connect_websocket_body": // the client's alone
+		default:
+			own[name] = value
+		}
+	}
+	ctx := context.WithValue(out.Context(), caddyhttp.OriginalRequestCtxKey, r.Context().Value(caddyhttp.OriginalRequestCtxKey))
+	if groups != nil {
+		ctx = context.WithValue(ctx, caddy.CtxKey("route_group"), maps.Clone(groups))
+	}
+	*out = *out.WithContext(ctx) // the same pointer: the placeholders know it
+	f.base = out
+
+	session := [sha256.Size]byte{}
+	switch q.policy {
+	case PolicyTenant:
+		session = sha256.Sum256([]byte("tenant " + q.who.Tenant))
+	case PolicyUser:
+		session = sha256.Sum256(fmt.Appendf(nil, "user %q", q.who))
+	}
+	f.fork = q.d.Fork(out, q.who, session)
+	f.fork.RecentWrite = f.wrote
+}
+
+// attempt is the request of one attempt: conditional, where something can be
+// validated.
+func (f *fill) attempt() *http.Request {
+	r := f.base
+	r.Header = maps.Clone(f.sent)
+	if f.object != nil {
+		all := make([]*rfc9111.Stored, 0, 1+len(f.others))
+		all = append(all, &f.object.Stored)
+		for _, o := range f.others {
+			all = append(all, &o.Stored)
+		}
+		if !rfc9111.Conditional(r.Header, all...) {
+			f.object, f.others = nil, nil
+		}
+	}
+	return r
+}
+
+// run fetches. It is the fill's goroutine.
+func (f *fill) run() {
+	defer f.finish()
+	f.idle = time.AfterFunc(f.c.limits.idle, func() { f.cancel(errIdle) })
+	defer f.idle.Stop()
+	target, path := *f.base.URL, f.base.RequestURI
+	err := f.once()
+	if f.again && err == nil {
+		f.object, f.others, f.again = nil, nil, false
+		f.base.URL, f.base.RequestURI = new(url.URL), path
+		*f.base.URL = target
+		err = f.once()
+	}
+	switch {
+	case f.decided:
+		f.end(err)
+	case err == nil: // nobody wrote anything: net/http would answer 200
+		w := &writer{f: f, header: http.Header{}}
+		w.WriteHeader(http.StatusOK)
+		f.end(nil)
+	default:
+		f.fail(err)
+	}
+}
+
+// once asks the handlers behind the cache. A handler that breaks off panics
+// (http.ErrAbortHandler), as reverse_proxy does in the midst of a body.
+func (f *fill) once() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = store.ErrCut
+			if p != http.ErrAbortHandler {
+				err = fmt.Errorf("%w: %v", store.ErrCut, p)
+			}
+		}
+	}()
+	f.stored.Requested = time.Now()
+	f.last = http.Header{}
+	err = f.next.ServeHTTP(&writer{f: f, header: f.last}, f.attempt())
+	if cause := context.Cause(f.ctx); cause != nil && err == nil {
+		err = cause // reverse_proxy answers 499 then, which is nobody's answer
+	}
+	return err
+}
+
+// fail ends a fill that has no answer.
+func (f *fill) fail(err error) {
+	if cause := context.Cause(f.ctx); cause != nil {
+		err = caddyhttp.Error(http.StatusGatewayTimeout, cause)
+	} else if errors.Is(err, store.ErrCut) {
+		err = caddyhttp.Error(http.StatusBadGateway, err)
+	}
+	f.err = err
+	f.decide()
+	f.stream.Done(err)
+}
+
+// decide has those who wait see what is set.
+func (f *fill) decide() {
+	f.route = f.fork.Route()
+	f.decided = true
+	close(f.ready)
+}
+
+// finish is the end of every fill, whatever happened.
+func (f *fill) finish() {
+	if p := recover(); p != nil { // not reachable: once recovers
+		f.err = fmt.Errorf("edge_cache: %v", p)
+	}
+	if !f.decided {
+		if f.err == nil {
+			f.err = store.ErrCut
+		}
+		f.decide()
+	}
+	f.stream.Done(store.ErrCut) // does nothing after another
+	f.c.shared.land(f)
+	f.stream.Free()
+	f.ticket.End()
+	f.cancel(nil)
+}
+
+// end ends the body: it is stored where all of it came, and may be.
+func (f *fill) end(err error) {
+	if f.renewed != nil {
+		f.stream.Done(nil)
+		return
+	}
+	if err == nil && f.length >= 0 && hasBody(f.status) && f.stream.Size() != f.length {
+		err = errShort
+	}
+	if err == nil && f.storable {
+		f.keep()
+	}
+	f.trailer = trailerOf(f.last)
+	f.stream.Done(err)
+}
+
+// trailerOf gives the fields that came after the body: those that were announced, and
+// those that net/http lets a handler add (http.TrailerPrefix).
+func trailerOf(h http.Header) http.Header {
+	var t http.Header
+	add := func(field string, values []string) {
+		if t == nil {
+			t = http.Header{}
+		}
+		t[field] = values
+	}
+	for _, line := range h["Trailer"] {
+		for name := range strings.SplitSeq(line, ",") {
+			name = http.CanonicalHeaderKey(strings.TrimSpace(name))
+			if values, ok := h[name]; ok {
+				add(name, values)
+			}
+		}
+	}
+	for field, values := range h {
+		if strings.HasPrefix(field, http.TrailerPrefix) {
+			add(field, values)
+		}
+	}
+	return t
+}
+
+// keep stores what came.
+func (f *fill) keep() {
+	body, ok := f.stream.Body()
+	if !ok || body.Size > f.c.limits.maxObject {
+		f.c.shared.pass(f.key, whySize)
+		return
+	}
+	if f.length < 0 && f.viaOld() {
+		f.c.shared.forget(f.key, whyLength)
+		return
+	}
+	o := f.c.object(&f.stored, f.timing, body)
+	o.Vary, o.Select, o.Part, o.Ticket = f.vary, f.selects, f.part, f.ticket
+	o.Tags = store.Tags{Tenant: f.tags.tenant, Host: f.tags.host, URI: f.tags.uri, Groups: rfc9111.Groups(f.stored.Header, "Cache-Groups")}
+	if f.part != nil {
+		o = f.c.combined(f.key, o)
+	}
+	if !f.c.shared.store.Put(f.key, o) {
+		f.c.shared.forget(f.key, whyRoom)
+	}
+}
+
+// viaOld reports whether the origin speaks HTTP/1.0, where the end of a body without a
+// length cannot be told from a connection that broke.
+func (f *fill) viaOld() bool {
+	via := f.header["Via"]
+	return len(via) > 0 && strings.HasPrefix(via[len(via)-1], "1.0 ")
+}
+
+// object makes what is stored of an answer.
+func (c *Cache) object(s *rfc9111.Stored, t rfc9111.Timing, body store.Body) *store.Object {
+	o := &store.Object{Stored: *s, Timing: t, Body: body}
+	l := linesOf(o.Header)
+	o.Lines, o.Extra = l, int64(len(l.values)*16+len(l.names)*24)
+	return o
+}
+
+// writer is what the handlers behind the cache write to.
+type writer struct {
+	f      *fill
+	header http.Header
+	wrote  bool
+}
+
+func (w *writer) Header() http.Header { return w.header }
+
+// WriteHeader decides what becomes of the answer, and lets those who wait see it.
+func (w *writer) WriteHeader(status int) {
+	f := w.f
+	switch {
+	case w.wrote:
+		return
+	case status < 200:
+		f.inform(status, w.header)
+		return
+	}
+	w.wrote = true
+	f.touch()
+	if status == 499 && f.ctx.Err() != nil { // reverse_proxy, of its own request
+		return
+	}
+	received := time.Now()
+	if status == http.StatusNotModified && f.object != nil {
+		f.renew(w.header, received)
+		return
+	}
+	f.arrive(status, w.header.Clone(), received)
+}
+
+// Write passes the body on. The fill of an answer that nobody reads, and that is not
+// stored, ends.
+func (w *writer) Write(p []byte) (int, error) {
+	if !w.wrote {
+		w.WriteHeader(http.StatusOK)
+	}
+	f := w.f
+	if f.renewed != nil || f.again || !f.decided {
+		return len(p), nil // the body of a 304
+	}
+	f.idle.Stop() // a slow client is no idle origin
+	if f.storable && f.stream.Size()+int64(len(p)) > f.c.limits.maxObject {
+		f.stream.Pass()
+	}
+	err := f.stream.Write(f.ctx, p)
+	f.touch()
+	if err != nil {
+		if errors.Is(err, store.ErrUnread) {
+			f.cancel(errLeft)
+		}
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// FlushError is what http.ResponseController asks for: everything is passed on at once.
+func (w *writer) FlushError() error {
+	if !w.wrote {
+		w.WriteHeader(http.StatusOK)
+	}
+	return nil
+}
+
+// touch says that the origin has sent something.
+func (f *fill) touch() { f.idle.Reset(f.c.limits.idle) }
+
+// inform passes an informational answer on to those who wait.
+func (f *fill) inform(status int, h http.Header) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.interim = append(f.interim, interim{status, h.Clone()})
+	close(f.news)
+	f.news = make(chan struct{})
+}
+
+// informed gives the informational answers after the first n, and a channel that is
+// closed with the next.
+func (f *fill) informed(n int) ([]interim, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.interim[n:], f.news
+}
+
+// arrive takes the header of an answer.
+func (f *fill) arrive(status int, h http.Header, received time.Time) {
+	private := f.fork.Dressed(h, status)
+	f.status, f.header = status, h
+	f.length = lengthOf(h)
+	f.stored = rfc9111.Stored{Status: status, Header: h, Requested: f.stored.Requested, Received: received}
+	f.route = f.fork.Route()
+	f.why = f.judge(private)
+	f.storable = f.why == ""
+	if f.storable {
+		f.stored.Header = f.storables(h, received)
+		f.vary = rfc9111.VaryFields(h)
+		f.selects = rfc9111.Secondary(f.vary, f.sent, normalForm)
+		f.stream.Expect(f.length)
+	} else {
+		f.stream.Pass()
+		f.c.shared.pass(f.key, f.why)
+		if f.object != nil && !rfc9111.IsError(status) && f.object.Timing.Left(received) <= 0 {
+			f.c.shared.store.Remove(f.key, f.object) // the origin no longer says so
+		}
+	}
+	f.lines = linesOf(h)
+	f.decide()
+}
+
+// storables gives the header as it is stored.
+func (f *fill) storables(h http.Header, received time.Time) http.Header {
+	kept := rfc9111.Storables(h, &f.stored.Directives)
+	for field := range kept {
+		if strings.HasPrefix(field, http.TrailerPrefix) {
+			delete(kept, field)
+		}
+	}
+	if _, ok := kept["Date"]; !ok { // RFC 9110, section 6.6.1
+		kept["Date"] = []string{received.UTC().Format(http.TimeFormat)}
+	}
+	delete(kept, "X-Request-Id") // whoever is answered has one
+	return kept
+}
+
+// trailers sets what came after the body. It comes once the stream is done.
+func (f *fill) trailers(h http.Header) {
+	for field, values := range f.trailer {
+		h[field] = values
+	}
+}
+
+// lengthOf reads Content-Length; -1 where there is none.
+func lengthOf(h http.Header) int64 {
+	lines := h["Content-Length"]
+	if len(lines) != 1 || lines[0] == "" {
+		return -1
+	}
+	var n int64
+	for _, c := range []byte(lines[0]) {
+		if c < '0' || c > '9' || n > 1<<58 {
+			return -1
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n
+}
+
+// renew takes a 304: it freshens what is stored (RFC 9111, section 4.3.4). Where it is
+// about nothing that is, or where that was purged meanwhile, the origin is asked
+// again, without a condition.
+func (f *fill) renew(h http.Header, received time.Time) {
+	all := append([]*store.Object{f.object}, f.others...)
+	stored := make([]*rfc9111.Stored, len(all))
+	for i, o := range all {
+		stored[i] = &o.Stored
+	}
+	fresh := rfc9111.Freshened(h, stored)
+	for i, o := range all {
+		if !containsStored(fresh, stored[i]) || f.c.shared.store.Standing(o) == store.Invalid {
+			continue
+		}
+		newer := f.freshened(o, h, received)
+		selected := f.renewed == nil
+		if selected && o != f.object { // another variant is what this request selects by now
+			newer.Vary, newer.Select = f.object.Vary, f.object.Select
+		}
+		if selected {
+			f.renewed = newer
+		}
+		if why := f.c.refuses(f.base, f.sent, &newer.Stored, &newer.Timing, false); why != "" {
+			f.c.shared.store.Remove(f.key, o)
+			f.c.shared.forget(f.key, why)
+			continue
+		}
+		f.c.shared.store.Put(f.key, newer)
+	}
+	if f.renewed == nil {
+		f.again = true
+		return
+	}
+	f.decide()
+}
+
+func containsStored(list []*rfc9111.Stored, s *rfc9111.Stored) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// freshened makes an object of an older one and a 304.
+func (f *fill) freshened(o *store.Object, h http.Header, received time.Time) *store.Object {
+	s := rfc9111.Stored{Status: o.Status, Requested: f.stored.Requested, Received: received}
+	directives := rfc9111.Targeted(h, f.c.Targets)
+	s.Header = rfc9111.Updated(o.Header, h, &directives)
+	if _, ok := h["Date"]; !ok {
+		s.Header["Date"] = []string{received.UTC().Format(http.TimeFormat)}
+	}
+	if _, ok := h["Age"]; !ok {
+		delete(s.Header, "Age")
+	}
+	delete(s.Header, "X-Request-Id")
+	s.Directives = rfc9111.Targeted(s.Header, f.c.Targets)
+	newer := f.c.object(&s, f.c.timing(&s), o.Body)
+	newer.Vary, newer.Select, newer.Ticket, newer.Tags = o.Vary, o.Select, f.ticket, o.Tags
+	newer.Tags.Groups = rfc9111.Groups(s.Header, "Cache-Groups")
+	return newer
+}
+
+// reused reports whether the answer is used for another than who caused it.
+func (f *fill) reused(q *question) bool { return f.leader != q }
+
+// mayJoin reports whether a question may be answered by a fill that is under way.
+func (q *question) mayJoin(f *fill) bool {
+	return q.wrote.IsZero() || !f.ticket.Began.Before(q.wrote.Add(clockSkew))
+}
+
+// fetch asks the origin, or waits for what another has asked.
+func (q *question) fetch(w http.ResponseWriter, next caddyhttp.Handler) error {
+	if q.mustGoAlone() {
+		return q.fetchAlone(w, next)
+	}
+	for range 2 { // once more where a fetch failed of itself
+		f, mine := q.c.shared.join(q.key, func() *fill { return q.newFill(next) })
+		if mine {
+			return q.lead(w, f)
+		}
+		if !q.mayJoin(f) {
+			break
+		}
+		done, err := q.follow(w, f)
+		if done {
+			return err
+		}
+		if f.err == nil {
+			break // it is not for this request
+		}
+	}
+	return q.fetchAlone(w, next)
+}
+
+// mustGoAlone reports whether nobody may wait for the fetch: the answer is for one
+// client, as far as is known.
+func (q *question) mustGoAlone() bool {
+	return q.c.shared.passes(q.key) || len(q.r.Header["Authorization"]) > 0 ||
+		len(q.r.Header["Range"]) > 0 && q.found.object == nil || edge.InEarlyData(q.r)
+}
+
+// fetchAlone asks the origin for this client alone. It may be stored all the same.
+func (q *question) fetchAlone(w http.ResponseWriter, next caddyhttp.Handler) error {
+	if len(q.r.Header["Range"]) > 0 && q.found.object == nil {
+		h := maps.Clone(q.sent())
+		for _, field := range [...]string{"Range", "If-Range"} {
+			if lines, ok := q.r.Header[field]; ok {
+				h[field] = lines
+			}
+		}
+		q.header = h
+	}
+	f := q.newFill(next)
+	f.alone = true
+	return q.lead(w, f)
+}
+
+// lead starts a fill and waits for it.
+func (q *question) lead(w http.ResponseWriter, f *fill) error {
+	reader, _ := f.stream.Read()
+	go f.run()
+	q.wait(w, f, 0)
+	if !isClosed(f.ready) {
+		reader.Close()
+		if f.alone {
+			f.cancel(errLeft)
+		}
+		return q.gone()
+	}
+	defer q.left(f, reader)
+	q.d.Adopt(f.route)
+	switch {
+	case f.err != nil:
+		return q.failed(w, f)
+	case f.renewed != nil:
+		q.forwarded(f, "stale", http.StatusNotModified)
+		q.now = time.Now()
+		return q.serve(w, f.renewed)
+	case rfc9111.IsError(f.status) && q.mayStandIn(q.found.object):
+		return q.standIn(w, f)
+	}
+	q.forwarded(f, q.missed(), f.status)
+	return q.stream(w, f, reader)
+}
+
+// left ends the reading. A fetch that nobody reads, and that is not stored, ends.
+func (q *question) left(f *fill, reader *store.Reader) {
+	reader.Close()
+	if !f.storable && f.err == nil && f.renewed == nil {
+		f.cancel(errLeft)
+	}
+}
+
+// follow waits for a fill that another has started. done is false where its answer is
+// not for this request.
+func (q *question) follow(w http.ResponseWriter, f *fill) (done bool, err error) {
+	q.wait(w, f, q.c.limits.wait)
+	if !isClosed(f.ready) {
+		if q.r.Context().Err() != nil {
+			return true, q.gone()
+		}
+		return false, nil // it takes too long
+	}
+	switch {
+	case f.err != nil:
+		if q.mayStandIn(q.found.object) {
+			return true, q.standIn(w, f)
+		}
+		if f.leader == nil || errors.Is(f.err, errLeft) {
+			return false, nil
+		}
+		q.d.Adopt(f.route)
+		return true, q.failed(w, f)
+	case f.renewed != nil && f.renewed.Select == q.selecting(f.renewed.Vary):
+		q.d.Adopt(f.route)
+		q.collapsed(f)
+		q.now = time.Now()
+		return true, q.serve(w, f.renewed)
+	case rfc9111.IsError(f.status) && q.mayStandIn(q.found.object):
+		return true, q.standIn(w, f)
+	case !f.storable || f.part != nil || f.selects != q.selecting(f.vary):
+		return false, nil
+	}
+	reader, ok := f.stream.Read()
+	if !ok {
+		return false, nil
+	}
+	q.d.Adopt(f.route)
+	q.collapsed(f)
+	return true, q.stream(w, f, reader)
+}
+
+// wait waits until the fill is decided, the client leaves, or limit is over, if there
+// is one. Informational answers are passed on meanwhile.
+func (q *question) wait(w http.ResponseWriter, f *fill, limit time.Duration) {
+	var over <-chan time.Time
+	if limit > 0 {
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		over = timer.C
+	}
+	for told := 0; ; {
+		more, news := f.informed(told)
+		for _, i := range more {
+			inform(w, i)
+		}
+		told += len(more)
+		select {
+		case <-f.ready:
+			return
+		case <-news:
+		case <-q.r.Context().Done():
+			return
+		case <-over:
+			return
+		}
+	}
+}
+
+// inform sends an informational answer.
+func inform(w http.ResponseWriter, i interim) {
+	h := w.Header()
+	before := h.Clone()
+	for field, values := range i.header {
+		h[field] = values
+	}
+	w.WriteHeader(i.status)
+	clear(h)
+	maps.Copy(h, before)
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// gone is the end of a request whose client has left.
+func (q *question) gone() error {
+	q.d.Outcome = decision.OutcomeClientGone
+	return caddyhttp.Error(499, context.Cause(q.r.Context()))
+}
+
+// failed answers for an origin that gave no answer: with what is stale, where that may
+// be, or with the error, in this request's own name.
+func (q *question) failed(w http.ResponseWriter, f *fill) error {
+	if q.mayStandIn(q.found.object) {
+		return q.standIn(w, f)
+	}
+	q.result(resultError, "fwd="+q.missed())
+	var refusal *decision.Refusal
+	if errors.As(f.err, &refusal) {
+		return q.d.RefuseAs(w, q.r, refusal)
+	}
+	return f.err
+}
+
+// standIn answers with what is stale in place of an origin that fails.
+func (q *question) standIn(w http.ResponseWriter, f *fill) error {
+	q.now = time.Now()
+	q.stoodIn(f)
+	return q.serve(w, q.found.object)
+}
+
+// refresh validates an object in the background, once at a time.
+func (q *question) refresh(next caddyhttp.Handler) {
+	o, s := q.found.object, q.c.shared
+	if !o.Refreshing.CompareAndSwap(false, true) {
+		return
+	}
+	if !s.mayRefresh() {
+		o.Refreshing.Store(false)
+		return
+	}
+	f, mine := s.join(q.key, func() *fill { return q.newFill(next) })
+	if !mine {
+		s.refreshed()
+		o.Refreshing.Store(false)
+		return
+	}
+	f.leader = nil
+	go func() {
+		f.run()
+		s.refreshed()
+		if f.err != nil || rfc9111.IsError(f.status) {
+			time.AfterFunc(pause(), func() { o.Refreshing.Store(false) })
+			return
+		}
+		o.Refreshing.Store(false)
+	}()
+}

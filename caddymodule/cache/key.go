@@ -1,0 +1,366 @@
+package cache
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gatehouse-edge/gatehouse/caddymodule/cache/rfc9111"
+)
+
+// The key of an answer is a list of parts, each with its length before it, so that no
+// two lists make the same key:
+//
+//	zone       the directive's options and the server: what another policy stored
+//	           is not found
+//	policy     and whose: nothing, the tenant, or tenant, issuer, subject and roles
+//	scheme     http or https
+//	authority  in lower case, the scheme's own port left out
+//	original   the path that the client sent, where a rewrite stands before
+//	target     path and query, byte for byte as the origin gets them
+//	cookies    those that are named
+//	vary       what the edge knows and the directive names
+//
+// Whatever else the origin gets are fields that an answer's Vary may name; they make
+// the second part of the key ([rfc9111.Secondary]).
+
+// fingerprint names the options that say what is stored, and under which key.
+func (c *Cache) fingerprint() string {
+	options := *c
+	options.Source, options.Wait, options.Idle = "", 0, 0
+	text, err := json.Marshal(struct {
+		*Cache
+		Heuristic any
+	}{Cache: &options, Heuristic: c.limits.heuristic})
+	if err != nil { // not reachable: names and numbers
+		return c.Source
+	}
+	sum := sha256.Sum256(text)
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
+}
+
+// locate says what is asked for: authority, path and query as the origin gets them.
+func (q *question) locate() {
+	q.tags.host = authority(q.r)
+	q.query = q.c.filter(q.r.URL.RawQuery)
+	path := q.r.URL.EscapedPath()
+	q.tags.uri = path
+	if q.query != "" || q.r.URL.ForceQuery {
+		q.tags.uri = path + "?" + q.query
+	}
+}
+
+// authority is the host that was asked, in lower case and without the scheme's port
+// (RFC 9110, section 4.2.3).
+func authority(r *http.Request) string {
+	host := r.Host
+	for i := range len(host) {
+		if c := host[i]; 'A' <= c && c <= 'Z' {
+			host = strings.ToLower(host)
+			break
+		}
+	}
+	if r.TLS != nil {
+		return strings.TrimSuffix(host, ":443")
+	}
+	return strings.TrimSuffix(host, ":80")
+}
+
+// makeKey makes the key. It allocates once.
+func (q *question) makeKey() string {
+	b := make([]byte, 0, 256+len(q.tags.uri)+len(q.d.Target))
+	part := func(s string) {
+		b = binary.AppendUvarint(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	part(q.c.zone)
+	if server, _ := q.r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); server != nil {
+		part(server.Name())
+	} else {
+		part("")
+	}
+	part(q.policy)
+	switch q.policy {
+	case PolicyTenant:
+		part(q.who.Tenant)
+	case PolicyUser:
+		part(q.who.Tenant)
+		part(q.who.SubjectIssuer)
+		part(q.who.Subject)
+		roles := q.who.Roles
+		if !slices.IsSorted(roles) {
+			roles = slices.Sorted(slices.Values(roles))
+		}
+		b = binary.AppendUvarint(b, uint64(len(roles)))
+		for _, role := range roles {
+			part(role)
+		}
+	}
+	if q.r.TLS != nil {
+		part("https")
+	} else {
+		part("http")
+	}
+	part(q.tags.host)
+	original, _, _ := strings.Cut(q.d.Target, "?")
+	if original == q.r.URL.Path {
+		original = ""
+	}
+	part(original)
+	part(q.tags.uri)
+	for _, name := range q.c.Cookies {
+		value, has := cookie(q.r.Header["Cookie"], name)
+		if has {
+			part("=" + value)
+		} else {
+			part("")
+		}
+	}
+	for _, v := range q.c.Vary {
+		switch v {
+		case "variant":
+			part(q.d.VariantKey())
+		case "country":
+			part(q.d.Country)
+		case "bot":
+			part(string(q.d.Bot.Class))
+		}
+	}
+	return string(b)
+}
+
+// filter gives the query as it is sent and keyed.
+func (c *Cache) filter(query string) string {
+	if query == "" || len(c.Query) == 0 && len(c.IgnoreQuery) == 0 && !c.SortQuery {
+		return query
+	}
+	var kept []string
+	for pair := range strings.SplitSeq(query, "&") { // ";" separates nothing (WHATWG URL, section 5.1)
+		name, _, _ := strings.Cut(pair, "=")
+		switch {
+		case len(c.Query) > 0 && !named(c.Query, name), named(c.IgnoreQuery, name):
+			continue
+		}
+		kept = append(kept, pair)
+	}
+	if c.SortQuery {
+		slices.SortStableFunc(kept, func(a, b string) int {
+			x, _, _ := strings.Cut(a, "=")
+			y, _, _ := strings.Cut(b, "=")
+			return strings.Compare(x, y)
+		})
+	}
+	return strings.Join(kept, "&")
+}
+
+// named reports whether a parameter is among names, byte for byte: one that is
+// written in another way is another parameter, and is sent and keyed.
+func named(names []string, name string) bool {
+	for _, n := range names {
+		if prefix, any := strings.CutSuffix(n, "*"); n == name || any && strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// cookie gives the value of a cookie. Of several of one name it is all of them, as
+// they stand: an origin may take either.
+func cookie(lines []string, name string) (value string, has bool) {
+	for _, line := range lines {
+		for line != "" {
+			var pair string
+			pair, line, _ = strings.Cut(line, ";")
+			n, v, _ := strings.Cut(textproto.TrimString(pair), "=")
+			if textproto.TrimString(n) != name {
+				continue
+			}
+			if has {
+				value += ";" + v
+			} else {
+				value, has = v, true
+			}
+		}
+	}
+	return value, has
+}
+
+func hasCookie(lines []string, names []string) bool {
+	for _, n := range names {
+		if _, has := cookie(lines, n); has {
+			return true
+		}
+	}
+	return false
+}
+
+// ownCookies begin the names of the edge's own cookies, which tell the origin nothing.
+const ownCookies = "edge_"
+
+// foreignCookie reports whether a request has a cookie that an answer might depend on:
+// one that is neither the edge's own nor named.
+func (c *Cache) foreignCookie(lines []string) bool {
+	for _, line := range lines {
+		for line != "" {
+			var pair string
+			pair, line, _ = strings.Cut(line, ";")
+			n, _, _ := strings.Cut(textproto.TrimString(pair), "=")
+			n = textproto.TrimString(n)
+			if n == "" || strings.HasPrefix(strings.TrimPrefix(n, "__Host-"), ownCookies) || slices.Contains(c.Cookies, n) {
+				continue
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// sent gives the request's header as the origin gets it, without conditions and
+// ranges.
+func (q *question) sent() http.Header {
+	if q.header != nil {
+		return q.header
+	}
+	own := q.r.Header
+	h := make(http.Header, len(own))
+	for field, lines := range own {
+		if q.c.reaches(field) {
+			h[field] = lines
+		}
+	}
+	if !q.c.letter {
+		q.normalize(h)
+	}
+	for _, field := range [...]string{"If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range", "Range", "Expect"} {
+		delete(h, field)
+	}
+	q.header = h
+	return h
+}
+
+// reaches reports whether a request field reaches the origin.
+func (c *Cache) reaches(field string) bool {
+	return c.letter || c.allowed[field] || c.allowed["*"] && field != "Cookie" && field != "Authorization"
+}
+
+// normalize puts what is sent into its normal form: encodings by class, and the named
+// cookies alone.
+func (q *question) normalize(h http.Header) {
+	if lines, ok := h["Accept-Encoding"]; ok {
+		if class := encodings(lines); class != "" {
+			h["Accept-Encoding"] = []string{class}
+		} else {
+			delete(h, "Accept-Encoding")
+		}
+	}
+	delete(h, "Cookie")
+	var pairs []string
+	for _, name := range q.c.Cookies {
+		if value, has := cookie(q.r.Header["Cookie"], name); has {
+			pairs = append(pairs, name+"="+value)
+		}
+	}
+	if len(pairs) > 0 {
+		h["Cookie"] = []string{strings.Join(pairs, "; ")}
+	}
+}
+
+// codings are the encodings that are told apart, in the order in which they are sent.
+var codings = [...]string{"br", "gzip", "zstd"}
+
+// classes are all their subsets, by bit.
+var classes = func() (c [1 << len(codings)]string) {
+	for set := range c {
+		var names []string
+		for i, coding := range codings {
+			if set>>i&1 == 1 {
+				names = append(names, coding)
+			}
+		}
+		c[set] = strings.Join(names, ", ")
+	}
+	return c
+}()
+
+// encodings gives the class of an Accept-Encoding: those of the encodings in use that
+// it accepts (RFC 9110, section 12.5.3). There are eight, whatever clients send.
+func encodings(lines []string) string {
+	set, refused := 0, 0
+	others := false
+	for _, line := range lines {
+		for member := range strings.SplitSeq(line, ",") {
+			coding, q, _ := strings.Cut(member, ";")
+			coding = strings.ToLower(textproto.TrimString(coding))
+			ok := !isZero(q)
+			if coding == "*" {
+				others = ok
+			}
+			for i, known := range codings {
+				if coding == known || known == "gzip" && coding == "x-gzip" {
+					if ok {
+						set |= 1 << i
+					} else {
+						refused |= 1 << i
+					}
+				}
+			}
+		}
+	}
+	if others {
+		set |= len(classes) - 1
+	}
+	return classes[set&^refused]
+}
+
+// isZero reports whether a weight is zero: not acceptable.
+func isZero(weight string) bool {
+	value, has := strings.CutPrefix(strings.ToLower(textproto.TrimString(weight)), "q=")
+	return has && value != "" && strings.Trim(value, "0.") == ""
+}
+
+// selecting gives the second part of the key for these fields.
+func (q *question) selecting(fields []string) string {
+	switch {
+	case len(fields) == 0:
+		return ""
+	case q.header != nil:
+		return rfc9111.Secondary(fields, q.header, normalForm)
+	}
+	few := make(http.Header, len(fields))
+	for _, field := range fields {
+		if lines, ok := q.r.Header[field]; ok && q.c.reaches(field) {
+			few[field] = lines
+		}
+	}
+	if !q.c.letter {
+		q.normalize(few)
+	}
+	return rfc9111.Secondary(fields, few, normalForm)
+}
+
+// normalForm folds the values of fields whose case means nothing (RFC 9110, sections
+// 12.5.3 and 12.5.4).
+func normalForm(field, list string) string {
+	switch field {
+	case "Accept-Encoding", "Accept-Language":
+		return strings.ToLower(list)
+	}
+	return list
+}
+
+// isToken reports whether s may name a field or a cookie (RFC 9110, section 5.6.2).
+func isToken(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}

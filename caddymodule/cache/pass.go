@@ -1,0 +1,72 @@
+package cache
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/gatehouse-edge/gatehouse/caddymodule/cache/rfc9111"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/cache/store"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+)
+
+// pass hands the request on as it is. The answer to one that may change something
+// makes what is stored of its target invalid (RFC 9111, section 4.4).
+func (c *Cache) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, d *decision.Decision, q *question, why string) error {
+	if why == whyDryRun {
+		d.CachePolicy = q.policy
+		return next.ServeHTTP(w, r)
+	}
+	q.passed(why)
+	if why == whyMethod {
+		d.OnAnswer(func(status int, h http.Header) { q.invalidate(status, h) })
+	}
+	return next.ServeHTTP(w, r)
+}
+
+// invalidate purges what an answer to an unsafe request has made invalid: of everybody,
+// and of the tenant whose session asked. What other tenants have stored is not this
+// client's to touch.
+func (q *question) invalidate(status int, h http.Header) {
+	if !rfc9111.Invalidates(q.r.Method, status) {
+		return
+	}
+	tenants := []string{""}
+	if tenant := q.d.Identity.Tenant; tenant != "" {
+		tenants = append(tenants, tenant)
+	}
+	targets := append([]string{q.tags.uri}, rfc9111.AlsoInvalid(q.r, h)...)
+	groups := rfc9111.Groups(h, "Cache-Group-Invalidation")
+	for _, tenant := range tenants {
+		for _, uri := range targets {
+			q.c.shared.store.Purge(store.Purge{Reach: store.URI, Tenant: tenant, Host: q.tags.host, Value: uri})
+		}
+		for _, group := range groups { // RFC 9875, section 3: of the same origin
+			q.c.shared.store.Purge(store.Purge{Reach: store.Group, Tenant: tenant, Host: q.tags.host, Value: group})
+		}
+	}
+}
+
+// head asks the origin with HEAD, and has what is stored of the same target follow the
+// answer (RFC 9111, section 4.3.5).
+func (q *question) head(w http.ResponseWriter, next caddyhttp.Handler) error {
+	q.passed(whyHead)
+	ticket, o := q.c.shared.store.Begin(), q.found.object
+	q.d.OnAnswer(func(status int, h http.Header) {
+		if o == nil || status != http.StatusOK {
+			return
+		}
+		if !rfc9111.SameRepresentation(h, &o.Stored) {
+			q.c.shared.store.Remove(q.key, o)
+			return
+		}
+		f := fill{c: q.c, ticket: ticket, stored: rfc9111.Stored{Requested: q.now}}
+		newer := f.freshened(o, h, time.Now())
+		if q.c.refuses(q.r, q.sent(), &newer.Stored, &newer.Timing, false) == "" {
+			q.c.shared.store.Put(q.key, newer)
+		}
+	})
+	defer ticket.End()
+	return next.ServeHTTP(w, q.r)
+}

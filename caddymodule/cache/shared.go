@@ -1,0 +1,157 @@
+package cache
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"hash/maphash"
+	mathrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/gatehouse-edge/gatehouse/caddymodule/cache/store"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	handfeed "github.com/gatehouse-edge/gatehouse/handoff/feed"
+)
+
+// shared is what all caches of a POP have in common, and what outlives a
+// configuration: the store, the fetches under way, and what is known of answers that
+// were not stored. What another policy has stored is under another key.
+type shared struct {
+	store *store.Store
+	seed  maphash.Seed
+
+	mu    sync.Mutex
+	fills map[string]*fill
+	heard map[feedKey]handfeed.Sequence
+
+	// reasons is why answers were last not stored, by a hash of the key, and whether
+	// those who ask for the same are to wait for each other.
+	reasons *otter.Cache[uint64, reason]
+	slots   chan struct{} // of refreshes
+}
+
+type feedKey struct{ tenant, group string }
+
+type reason struct {
+	why   string
+	alone bool
+}
+
+const (
+	// passLife is how long nobody waits for a fetch whose like was not stored: the
+	// answers are for one client each, or change too fast.
+	passLife = 2 * time.Minute
+	// maxReasons bounds what is remembered of that.
+	maxReasons = 1 << 16
+	// maxRefreshes bounds the fetches in the background that run at a time.
+	maxRefreshes = 64
+)
+
+// sharedBy gives what this configuration has in common with the one before it.
+func sharedBy(app *edge.App) (*shared, error) {
+	limit := app.CacheMemory()
+	s, err := edge.Shared(app, "edge_cache: what is stored", func() (*shared, error) { return newShared(limit) })
+	if err == nil {
+		s.store.SetLimit(limit)
+	}
+	return s, err
+}
+
+func newShared(limit int64) (*shared, error) {
+	reasons, err := otter.New(&otter.Options[uint64, reason]{
+		MaximumSize:      maxReasons,
+		ExpiryCalculator: otter.ExpiryWriting[uint64, reason](passLife),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &shared{
+		store: store.New(limit), seed: maphash.MakeSeed(), fills: map[string]*fill{}, heard: map[feedKey]handfeed.Sequence{},
+		reasons: reasons, slots: make(chan struct{}, maxRefreshes),
+	}, nil
+}
+
+// Close drops everything.
+func (s *shared) Close() error {
+	s.reasons.StopAllGoroutines()
+	return s.store.Close()
+}
+
+// join gives the fetch under way for a key, or begins one.
+func (s *shared) join(key string, begin func() *fill) (f *fill, mine bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.fills[key]; f != nil {
+		return f, false
+	}
+	f = begin()
+	s.fills[key] = f
+	return f, true
+}
+
+// land takes a fetch that has ended from the list.
+func (s *shared) land(f *fill) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fills[f.key] == f {
+		delete(s.fills, f.key)
+	}
+}
+
+func (s *shared) hash(key string) uint64 { return maphash.String(s.seed, key) }
+
+// pass remembers that an answer was not stored, and that the next who ask need not
+// wait for each other: hit-for-miss, as Varnish has it.
+func (s *shared) pass(key, why string) { s.reasons.Set(s.hash(key), reason{why, true}) }
+
+// forget remembers why an answer was not stored that the next may well be.
+func (s *shared) forget(key, why string) { s.reasons.Set(s.hash(key), reason{why, false}) }
+
+// passes reports whether nobody waits for a fetch of that key.
+func (s *shared) passes(key string) bool {
+	r, ok := s.reasons.GetIfPresent(s.hash(key))
+	return ok && r.alone
+}
+
+// mayRefresh takes a slot for a fetch in the background; refreshed gives it back.
+func (s *shared) mayRefresh() bool {
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *shared) refreshed() { <-s.slots }
+
+// pause is how long an object is not refreshed again after that failed.
+func pause() time.Duration { return time.Second + mathrand.N(time.Second) }
+
+// hear applies a purge of the feed, once: a new configuration hears them all again.
+func (s *shared) hear(p handfeed.Purge) {
+	key := feedKey{p.Tenant, p.Group}
+	s.mu.Lock()
+	old := s.heard[key]
+	if p.Sequence > old {
+		s.heard[key] = p.Sequence
+	}
+	s.mu.Unlock()
+	if p.Sequence <= old {
+		return
+	}
+	what := store.Purge{Reach: store.Group, Tenant: p.Tenant, Value: p.Group}
+	if p.Group == "*" {
+		what.Reach, what.Value = store.All, ""
+	}
+	s.store.Purge(what)
+}
+
+// boundary makes a boundary for multipart/byteranges.
+func boundary() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
