@@ -135,7 +135,8 @@ func FuzzAgent(f *testing.F) {
 		if len(text) > maxAgent && k != oversize {
 			t.Fatalf("%d bytes are %s", len(text), k.reason)
 		}
-		if len(text)+10 <= maxAgent && k != unprintable && !strings.Contains(text, "://") {
+		printable := !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) // no field holds others
+		if len(text)+10 <= maxAgent && printable && k != unprintable && !strings.Contains(text, "://") {
 			if got := proven.classify(text + " Googlebot"); got.agent == nil {
 				t.Fatalf("%q hides the name behind it: %s", text, got.reason)
 			}
