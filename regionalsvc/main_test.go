@@ -70,7 +70,7 @@ func newSetup(t *testing.T) *setup {
 		t.Fatal(err)
 	}
 	s.customer = customer.ID
-	if err := products.New(s.db, "acme").Add(t.Context(), "coffee", "Coffee", 450); err != nil {
+	if err := products.New(s.db, "acme", nil).Add(t.Context(), "coffee", "Coffee", 450); err != nil {
 		t.Fatal(err)
 	}
 

@@ -211,7 +211,7 @@ func (v *service) routes(c *config) ([]api.Route, error) {
 	var routes []api.Route
 	for _, capability := range [][]api.Route{
 		people.Routes(), pages.Routes(), ordersOf.Routes(), customersOf.Routes(),
-		products.New(db, v.StorefrontTenant).Routes(),
+		products.New(db, v.StorefrontTenant, v.outbox).Routes(),
 	} {
 		routes = append(routes, capability...)
 	}

@@ -113,7 +113,7 @@ func (t tenant) seed(ctx context.Context, db *tenancy.DB) error {
 			return err
 		}
 	}
-	shop := products.New(db, t.id)
+	shop := products.New(db, t.id, nil)
 	for _, p := range t.products {
 		if err := shop.Add(ctx, p.slug, p.name, p.priceCents); err != nil {
 			return fmt.Errorf("product %s: %w", p.slug, err)

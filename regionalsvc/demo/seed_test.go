@@ -18,7 +18,7 @@ func TestSeed_secondStartAddsNothingAndChangesNothing(t *testing.T) {
 	db := tenancy.New(pgtest.New(t))
 	acme := tenants[0]
 	who := handoff.Identity{Tenant: acme.id, Roles: []string{products.RoleApprover}}
-	shop := products.New(db, acme.id)
+	shop := products.New(db, acme.id, nil)
 
 	if err := acme.seed(t.Context(), db); err != nil {
 		t.Fatal(err)

@@ -69,6 +69,12 @@ func (o *Outbox) Purge(tx *tenancy.Tx, group string) error {
 	return o.queue(tx, feed.Purge{Tenant: tx.Tenant(), Group: group, Expires: time.Now().Add(feed.PurgeLife).Unix()})
 }
 
+// PurgePublic has caches drop what they hold of a group for everybody, such as a page
+// of the shop that tx's tenant has changed.
+func (o *Outbox) PurgePublic(tx *tenancy.Tx, group string) error {
+	return o.queue(tx, feed.Purge{Group: group, Expires: time.Now().Add(feed.PurgeLife).Unix()})
+}
+
 // gone is until when it is told that something is.
 func gone() int64 { return time.Now().Add(feed.TombstoneLife).Unix() }
 

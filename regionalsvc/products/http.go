@@ -59,7 +59,7 @@ func (s *Service) page(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", cacheControl)
-	h.Set("Cache-Groups", group(p.Slug))
+	h.Set("Cache-Groups", `"`+group(p.Slug)+`"`) // a list of one structured field string
 	h.Set("Etag", tag)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body.Bytes())) // If-None-Match, HEAD
 	return nil
@@ -78,9 +78,9 @@ func matches(r *http.Request, tag string) bool {
 	})
 }
 
-// group names the cache entries that a change of the product makes stale
-// (RFC 9875, section 2): a list of one structured field string.
-func group(slug string) string { return `"product:` + slug + `"` }
+// group names the cache entries that a change of the product makes stale (RFC 9875,
+// section 2).
+func group(slug string) string { return "product:" + slug }
 
 // price writes minor units with two decimals.
 func price(cents int64) string { return fmt.Sprintf("%d.%02d", cents/100, cents%100) }

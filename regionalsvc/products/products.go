@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/audit"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/feed"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
 )
 
@@ -77,12 +78,14 @@ on conflict (tenant_id, slug) do nothing`
 type Service struct {
 	db         *tenancy.DB
 	storefront string
+	outbox     *feed.Outbox
 }
 
 // New makes the capability. storefront is the tenant whose products are public in
-// this region; empty: there are none here.
-func New(db *tenancy.DB, storefront string) *Service {
-	return &Service{db: db, storefront: storefront}
+// this region; empty: there are none here. outbox tells POPs what has changed; nil:
+// nobody is told.
+func New(db *tenancy.DB, storefront string, outbox *feed.Outbox) *Service {
+	return &Service{db: db, storefront: storefront, outbox: outbox}
 }
 
 var slugs = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
@@ -104,7 +107,8 @@ func (s *Service) Find(ctx context.Context, slug string) (Product, error) {
 	return p, err
 }
 
-// Change changes a product and writes down who did. It is the storefront's
+// Change changes a product, writes down who did, and has every POP drop its page, in
+// one commit. It is the storefront's
 // approvers' alone: without the role it is a 403, for another tenant, as for an
 // unknown product, a 404 problem.
 func (s *Service) Change(ctx context.Context, who handoff.Identity, slug string, in Input) (Product, error) {
@@ -118,8 +122,11 @@ func (s *Service) Change(ctx context.Context, who handoff.Identity, slug string,
 	err := s.db.Write(ctx, who.Tenant, func(tx *tenancy.Tx) error {
 		tx.Queue(changeProduct, slug, in.Name, *in.PriceCents).Row(p.scan)
 		tx.Queue(audit.Record(who, "product.changed", slug, in))
-		return nil
+		return s.outbox.PurgePublic(tx, group(slug))
 	})
+	if err == nil {
+		s.outbox.Wake()
+	}
 	return p, err
 }
 

@@ -4,12 +4,14 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/api/apitest"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/feed"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/postgres/pgtest"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/products"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/regiontest"
@@ -26,10 +28,10 @@ var (
 func open(t *testing.T, storefront string) *regiontest.Region {
 	t.Helper()
 	region := regiontest.New(t)
-	if err := products.New(region.DB, "acme").Add(t.Context(), "coffee", "Coffee <b>&", 450); err != nil {
+	if err := products.New(region.DB, "acme", nil).Add(t.Context(), "coffee", "Coffee <b>&", 450); err != nil {
 		t.Fatal(err)
 	}
-	region.Serve(t, products.New(region.DB, storefront).Routes()...)
+	region.Serve(t, products.New(region.DB, storefront, feed.NewOutbox("eu", time.Hour)).Routes()...)
 	return region
 }
 
@@ -126,6 +128,9 @@ func TestChange_isTheStorefrontsApproversAlone(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d", name, w.Code, w.Body, row.status)
 		}
 	}
+	if n := purges(t, region); n != 0 {
+		t.Errorf("refused changes purge %d groups", n)
+	}
 	before := region.Ask(t, "GET", "/products/coffee", "", nobody)
 	if !strings.Contains(before.Body.String(), "Coffee") {
 		t.Errorf("a refused change changed it: %s", before.Body)
@@ -134,6 +139,9 @@ func TestChange_isTheStorefrontsApproversAlone(t *testing.T) {
 	p := regiontest.Decode[products.Product](t, w)
 	if w.Code != 200 || p.Name != "Ristretto" || p.PriceCents != 0 || p.Currency != "EUR" || p.Slug != "coffee" {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if n := purges(t, region); n != 1 {
+		t.Errorf("%d purges of the page's group, want 1", n)
 	}
 	after := region.Ask(t, "GET", "/products/coffee", "", nobody)
 	if !strings.Contains(after.Body.String(), "Ristretto") || after.Header().Get("Etag") == before.Header().Get("Etag") {
@@ -152,4 +160,15 @@ func TestChange_isTheStorefrontsApproversAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// purges counts what POPs are told of the page: for everybody, and no other group.
+func purges(t *testing.T, region *regiontest.Region) (n int) {
+	t.Helper()
+	err := region.Pool.QueryRow(t.Context(), `select count(*) from feed_state
+ where message::jsonb->>'group' = 'product:coffee' and message::jsonb->'tenant' is null`).Scan(&n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
