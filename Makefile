@@ -2,7 +2,7 @@
 # each verb says what else it looks for.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-clean test lint bench
+.PHONY: help build demo demo-clean test conformance lint bench
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ test: build ## everything, end to end too, against a real PostgreSQL and a real 
 	@.ci/need curl postgresql
 	go test ./...
 	@echo "test: every package passed"
+
+conformance: ## the public tests of HTTP caches against edge_cache (docs/CONFORMANCE.md), in a minute
+	@.ci/need nodejs
+	go test -count=1 -v -run Conformance ./test/conformance
 
 lint: build ## gofmt, go vet, staticcheck, shellcheck, caddy fmt
 	@.ci/need shellcheck
