@@ -120,12 +120,8 @@ count; the columns "for itself" count it all the same.
 	}
 	p("\nEach cell: required/optimal/check.\n")
 
-	for _, profile := range profiles {
-		alone := expected.Outcomes[profile.name]
-		if alone == nil {
-			continue
-		}
-		misses(p, here, expected, profile.name, evaluate(here, alone))
+	if len(expected.Outcomes) > 0 {
+		misses(p, here, expected)
 	}
 
 	p("## What is asked otherwise, or not at all\n")
@@ -137,30 +133,54 @@ count; the columns "for itself" count it all the same.
 	return b.String()
 }
 
-func misses(p func(string, ...any), tests []one, expected expectation, profile string, outcomes map[string]outcome) {
-	p("## What %s misses\n", title(profile))
-	for _, kind := range kinds {
-		var lines []string
-		for _, test := range tests {
-			var what string
-			switch o := outcomes[test.ID]; {
-			case test.Kind != kind || o == pass:
-				continue
-			case o == dependency:
-				what = "depends on " + missedParents(test, outcomes) + "."
-			case o == setup:
-				what = "not reached. " + expected.Why[test.ID]
-			default:
-				what = expected.Why[test.ID]
-			}
-			lines = append(lines, fmt.Sprintf("- `%s`: %s", test.ID, what))
-		}
-		head := map[string]string{"required": "Required", "optimal": "Optimal", "check": "Checks that it answers with no"}[kind]
-		if len(lines) == 0 {
-			lines = []string{"None."}
-		}
-		p("### %s\n\n%s\n", head, strings.Join(lines, "\n"))
+// misses lists what each profile misses, tests with one reason together.
+func misses(p func(string, ...any), tests []one, expected expectation) {
+	p("## What is missed, and why\n")
+	p("Where nothing else stands it is missed in both profiles. *Not reached* is a test whose preparation does not work out.")
+	counted := map[string]map[string]outcome{}
+	for _, profile := range profiles {
+		counted[profile.name] = evaluate(tests, expected.Outcomes[profile.name])
 	}
+	for _, kind := range kinds {
+		var order []string
+		ids := map[string][]string{} // by what is said of them
+		for _, test := range tests {
+			said := map[string]string{} // by profile
+			for _, profile := range profiles {
+				outcomes := counted[profile.name]
+				switch o := outcomes[test.ID]; {
+				case test.Kind != kind || o == pass:
+					continue
+				case o == dependency:
+					said[profile.name] = "depends on " + missedParents(test, outcomes) + "."
+				case o == setup:
+					said[profile.name] = "not reached. " + expected.Why[test.ID]
+				default:
+					said[profile.name] = expected.Why[test.ID]
+				}
+			}
+			for _, profile := range profiles {
+				what, missed := said[profile.name]
+				switch {
+				case !missed:
+					continue
+				case len(said) == len(profiles) && said[profiles[0].name] == said[profiles[1].name]:
+					clear(said)
+				default:
+					what = "(" + title(profile.name) + ") " + what
+				}
+				if ids[what] == nil {
+					order = append(order, what)
+				}
+				ids[what] = append(ids[what], "`"+test.ID+"`")
+			}
+		}
+		p("\n### %s\n", map[string]string{"required": "Required", "optimal": "Optimal", "check": "Checks answered with no"}[kind])
+		for _, what := range order {
+			p("- %s: %s", strings.Join(ids[what], ", "), what)
+		}
+	}
+	p("")
 }
 
 func missedParents(test one, outcomes map[string]outcome) string {
