@@ -159,6 +159,8 @@ type Cache struct {
 	marks   *marker.Marks
 	allowed map[string]bool
 	purges  *edge.Source
+
+	counters map[string]*counters
 }
 
 // limits are options with their defaults.
@@ -190,6 +192,7 @@ func (c *Cache) Provision(ctx caddy.Context) error {
 		return err
 	}
 	c.prepare()
+	c.provisionCounters()
 	if c.shared, err = sharedBy(c.app); err != nil {
 		return err
 	}

@@ -57,16 +57,34 @@ func registerMetrics(ctx caddy.Context) error {
 	return nil
 }
 
+// counters are those of one directive and policy, looked up once: by name that takes
+// longer than to find the answer.
+type counters struct {
+	results map[string]prometheus.Counter
+	bytes   prometheus.Counter
+}
+
+func (c *Cache) provisionCounters() {
+	c.counters = map[string]*counters{}
+	for _, policy := range [...]string{PolicyPublic, PolicyTenant, PolicyUser, PolicyNever} {
+		own := &counters{results: map[string]prometheus.Counter{}, bytes: served.WithLabelValues(c.Source, policy)}
+		for _, what := range [...]string{resultHit, resultStale, resultStandIn, resultMiss, resultRevalidated, resultCollapsed, resultPass, resultError} {
+			own.results[what] = requests.WithLabelValues(c.Source, policy, what)
+		}
+		c.counters[policy] = own
+	}
+}
+
 // result says what the cache did, once, in Cache-Status and in the decision.
 func (q *question) result(what, status string) {
 	q.d.Cache, q.d.CacheStatus = what, member+"; "+status
-	requests.WithLabelValues(q.c.Source, q.policy, what).Inc()
+	q.c.counters[q.policy].results[what].Inc()
 }
 
 // count adds a body that is answered from memory.
 func (q *question) count(bytes int64, age time.Duration) {
 	if bytes > 0 {
-		served.WithLabelValues(q.c.Source, q.policy).Add(float64(bytes))
+		q.c.counters[q.policy].bytes.Add(float64(bytes))
 	}
 	ages.Observe(age.Seconds())
 }
