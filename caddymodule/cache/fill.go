@@ -427,7 +427,7 @@ func (f *fill) arrive(status int, h http.Header, received time.Time) {
 	if f.storable {
 		f.stored.Header = f.storables(h, received)
 		f.vary = rfc9111.VaryFields(h)
-		f.selects = rfc9111.Secondary(f.vary, f.sent, normalForm)
+		f.selects = rfc9111.Secondary(f.vary, f.sent, f.c.normalForm)
 		f.stream.Expect(f.length)
 	} else {
 		f.stream.Pass()

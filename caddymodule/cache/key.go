@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -331,7 +333,7 @@ func (q *question) selecting(fields []string) string {
 	case len(fields) == 0:
 		return ""
 	case q.header != nil:
-		return rfc9111.Secondary(fields, q.header, normalForm)
+		return rfc9111.Secondary(fields, q.header, q.c.normalForm)
 	}
 	few := make(http.Header, len(fields))
 	for _, field := range fields {
@@ -342,17 +344,37 @@ func (q *question) selecting(fields []string) string {
 	if !q.c.letter {
 		q.normalize(few)
 	}
-	return rfc9111.Secondary(fields, few, normalForm)
+	return rfc9111.Secondary(fields, few, q.c.normalForm)
 }
 
-// normalForm folds the values of fields whose case means nothing (RFC 9110, sections
-// 12.5.3 and 12.5.4).
-func normalForm(field, list string) string {
-	switch field {
-	case "Accept-Encoding", "Accept-Language":
+// normalForm folds the values of fields whose case means nothing, and, by the letter,
+// the order of languages with one weight (RFC 9110, sections 12.5.3 and 12.5.4): many
+// origins take the first, so that the default profile leaves it.
+func (c *Cache) normalForm(field, list string) string {
+	switch {
+	case field == "Accept-Encoding", field == "Accept-Language" && !c.letter:
 		return strings.ToLower(list)
+	case field == "Accept-Language":
+		languages := strings.Split(strings.ReplaceAll(strings.ToLower(list), " ", ""), ",")
+		slices.SortStableFunc(languages, func(a, b string) int {
+			x, xq := weighted(a)
+			y, yq := weighted(b)
+			return cmp.Or(cmp.Compare(yq, xq), cmp.Compare(x, y))
+		})
+		return strings.Join(languages, ",")
 	}
 	return list
+}
+
+// weighted parts a member from its weight: 1 without one, and where it is none.
+func weighted(member string) (name string, weight float64) {
+	name, parameter, _ := strings.Cut(member, ";")
+	if value, ok := strings.CutPrefix(parameter, "q="); ok {
+		if q, err := strconv.ParseFloat(value, 64); err == nil {
+			return name, q
+		}
+	}
+	return name, 1
 }
 
 // isToken reports whether s may name a field or a cookie (RFC 9110, section 5.6.2).

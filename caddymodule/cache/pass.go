@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"io"
 	"net/http"
 	"time"
 
@@ -21,9 +22,70 @@ func (c *Cache) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Hand
 	q.passed(why)
 	if why == whyMethod {
 		d.OnAnswer(func(status int, h http.Header) { q.invalidate(status, h) })
+		if c.letter && r.Method == http.MethodPost {
+			return q.post(w, next)
+		}
 	}
 	return next.ServeHTTP(w, r)
 }
+
+// post stores the answer to a POST that is a representation of the target itself, for
+// later GETs (RFC 9110, section 9.3.3). Such answers are rare, and small.
+func (q *question) post(w http.ResponseWriter, next caddyhttp.Handler) error {
+	q.whose()
+	q.key = q.makeKey()
+	t := &tee{
+		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, q: q,
+		fill: &fill{c: q.c, key: q.key, tags: q.tags, sent: q.sent(), base: q.r, stream: q.c.shared.store.Stream(), stored: rfc9111.Stored{Requested: q.now}},
+	}
+	defer t.fill.stream.Free()
+	err := next.ServeHTTP(t, q.r)
+	if f := t.fill; err == nil && f.storable && (f.length < 0 || f.length == f.stream.Size()) {
+		f.keep()
+	}
+	if t.fill.ticket != nil {
+		t.fill.ticket.End()
+	}
+	return err
+}
+
+// tee keeps what is written, where it may be stored.
+type tee struct {
+	*caddyhttp.ResponseWriterWrapper
+	q    *question
+	fill *fill
+	done bool
+}
+
+func (t *tee) WriteHeader(status int) {
+	if f := t.fill; status >= 200 && !t.done {
+		t.done = true
+		f.header, f.length = t.Header().Clone(), lengthOf(t.Header())
+		f.stored = rfc9111.Stored{Status: status, Header: f.header, Requested: f.stored.Requested, Received: time.Now()}
+		if f.why = f.judge(false); f.why == "" && f.part == nil {
+			f.storable, f.stored.Header = true, f.storables(f.header, f.stored.Received)
+			f.vary = rfc9111.VaryFields(f.header)
+			f.selects = rfc9111.Secondary(f.vary, f.sent, f.c.normalForm)
+		}
+	}
+	t.ResponseWriterWrapper.WriteHeader(status)
+	if t.fill.storable && t.fill.ticket == nil {
+		t.fill.ticket = t.q.c.shared.store.Begin() // after the POST has made invalid what was there
+	}
+}
+
+func (t *tee) Write(p []byte) (int, error) {
+	if !t.done {
+		t.WriteHeader(http.StatusOK)
+	}
+	if f := t.fill; f.storable && (f.stream.Size()+int64(len(p)) > f.c.limits.maxObject || f.stream.Write(t.q.r.Context(), p) != nil) {
+		f.storable = false
+	}
+	return t.ResponseWriterWrapper.Write(p)
+}
+
+// ReadFrom copies through Write.
+func (t *tee) ReadFrom(r io.Reader) (int64, error) { return io.Copy(struct{ io.Writer }{t}, r) }
 
 // invalidate purges what an answer to an unsafe request has made invalid: of everybody,
 // and of the tenant whose session asked. What other tenants have stored is not this

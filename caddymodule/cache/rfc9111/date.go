@@ -14,14 +14,14 @@ var obsolete = [...]string{"Monday, 02-Jan-06 15:04:05 GMT", "Mon Jan _2 15:04:0
 // ParseDate reads an HTTP-date (RFC 9110, section 5.6.7) in any of its three
 // forms. Unlike http.ParseTime it takes each form to the letter, since a date in
 // another is none and makes an Expires one that has passed; names are read in any
-// case. now tells the century of a year of two digits: one that seems more than 50
+// case, and a wrong day of the week is no matter: nothing depends on it. now tells the century of a year of two digits: one that seems more than 50
 // years ahead is in the past.
 func ParseDate(text string, now time.Time) (time.Time, bool) {
 	if len(text) == len(imfFixdate) && text[3] == ',' {
 		t, err := time.Parse(imfFixdate, titled(text))
-		return t, err == nil && t.Format(imfFixdate) == titled(text)
+		return t, err == nil && t.Format(imfFixdate)[3:] == titled(text)[3:]
 	}
-	if t, err := time.Parse(obsolete[0], titled(text)); err == nil && t.Format(obsolete[0]) == titled(text) {
+	if t, err := time.Parse(obsolete[0], titled(text)); err == nil && afterDay(t.Format(obsolete[0])) == afterDay(titled(text)) {
 		year := now.Year()/100*100 + t.Year()%100
 		if year > now.Year()+50 {
 			year -= 100
@@ -29,8 +29,11 @@ func ParseDate(text string, now time.Time) (time.Time, bool) {
 		return time.Date(year, t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC), true
 	}
 	t, err := time.Parse(obsolete[1], titled(text))
-	return t, err == nil && t.Format(obsolete[1]) == titled(text)
+	return t, err == nil && t.Format(obsolete[1])[3:] == titled(text)[3:]
 }
+
+// afterDay is what follows the name of the day.
+func afterDay(text string) string { return text[max(0, strings.IndexByte(text, ',')):] }
 
 // titled spells names as the layouts do: Sun, Nov, GMT.
 func titled(text string) string {

@@ -38,7 +38,9 @@ func TestParseDate_takesTheThreeFormsToTheLetter(t *testing.T) {
 		"Thu, 18 Aug 2050 2:01:18 GMT":     false,
 		"Thu, 18 Aug 2050 02:01:18 UTC":    false,
 		"Thu, 18 Aug 2050 02:01:18 +0000":  false,
-		"Fri, 18 Aug 2050 02:01:18 GMT":    false, // it was a Thursday
+		"Fri, 18 Aug 2050 02:01:18 GMT":    true, // it was a Thursday
+		"Fri Aug 18 02:01:18 2050":         true,
+		"Fre, 18 Aug 2050 02:01:18 GMT":    false,
 		"Thu, 18 Aug 50 02:01:18 GMT":      false,
 		"Thu, 32 Aug 2050 02:01:18 GMT":    false,
 		"2050-08-18T02:01:18Z":             false,
@@ -365,12 +367,12 @@ func TestFreshened(t *testing.T) {
 	}
 }
 
-func TestUpdated_leavesWhatDescribesTheBody(t *testing.T) {
+func TestUpdated_leavesTheLength(t *testing.T) {
 	got := Updated(
 		header("Content-Length", "5", "Content-Type", "text/html", "X-A", "1", "X-B", "1", "Cache-Control", "max-age=1"),
 		header("Content-Length", "0", "Content-Type", "text/plain", "X-A", "2", "Cache-Control", "max-age=60", "Connection", "X-C", "X-C", "1"),
 		&Response{})
-	want := header("Content-Length", "5", "Content-Type", "text/html", "X-A", "2", "X-B", "1", "Cache-Control", "max-age=60")
+	want := header("Content-Length", "5", "Content-Type", "text/plain", "X-A", "2", "X-B", "1", "Cache-Control", "max-age=60")
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%v", got)
 	}

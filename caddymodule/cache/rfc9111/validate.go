@@ -175,19 +175,16 @@ func Newest(stored []*Stored) *Stored {
 
 // Updated gives the header of a stored response after a 304, or after a HEAD's
 // answer about the same representation (RFC 9111, section 3.2): every field of the
-// new one replaces the stored one's, but for those that describe the body as it is
-// stored. d are the directives of newer.
+// new one replaces the stored one's, but for its length. d are the directives of newer.
 func Updated(stored, newer http.Header, d *Response) http.Header {
 	merged := make(http.Header, len(stored)+len(newer))
 	for field, lines := range stored {
 		merged[field] = lines
 	}
 	for field, lines := range Storables(newer, d) {
-		switch field {
-		case "Content-Length", "Content-Encoding", "Content-Type", "Content-Range":
-			continue
+		if field != "Content-Length" {
+			merged[field] = lines
 		}
-		merged[field] = lines
 	}
 	return merged
 }
