@@ -293,9 +293,12 @@ func (c *Cache) check() error {
 }
 
 // Validate refuses what only the whole configuration shows.
-func (c *Cache) Validate() error {
-	if (c.Policy == PolicyPublic || c.Policy == PolicyTenant) && slices.Contains(c.Cookies, c.app.SessionCookie) {
-		return fmt.Errorf("edge_cache: cookie %s is the session's: policy %s is for more than one; policy user keys by the session", c.app.SessionCookie, c.Policy)
+func (c *Cache) Validate() error { return c.checkSession(c.app.SessionCookie) }
+
+// checkSession refuses to key what is for several by what is one's.
+func (c *Cache) checkSession(cookie string) error {
+	if c.Policy != PolicyUser && c.Policy != PolicyNever && slices.Contains(c.Cookies, cookie) {
+		return fmt.Errorf("edge_cache: cookie %s is the session's, and what is stored is for more than one: policy user keys by the session", cookie)
 	}
 	return nil
 }

@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -14,7 +16,21 @@ import (
 // Parse makes the handler from the Caddyfile.
 func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	c := new(Cache)
-	return c, c.UnmarshalCaddyfile(h.Dispenser)
+	where := *h.Dispenser
+	if err := c.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
+	if option, ok := h.Option("edge").(httpcaddyfile.App); ok { // read before the sites are
+		app := new(edge.App)
+		if err := json.Unmarshal(option.Value, app); err != nil {
+			return nil, h.WrapErr(err)
+		}
+		if err := c.checkSession(cmp.Or(app.SessionCookie, edge.DefaultSessionCookie)); err != nil {
+			where.Next()
+			return nil, where.WrapErr(err)
+		}
+	}
+	return c, nil
 }
 
 // UnmarshalCaddyfile reads the directive:

@@ -233,6 +233,12 @@ func (f *fill) decide() {
 	close(f.ready)
 }
 
+// discard ends a fill that was never run.
+func (f *fill) discard() {
+	f.ticket.End()
+	f.cancel(nil)
+}
+
 // finish is the end of every fill, whatever happened.
 func (f *fill) finish() {
 	if p := recover(); p != nil { // not reachable: once recovers
@@ -312,7 +318,9 @@ func (f *fill) keep() {
 	}
 	if !f.c.shared.store.Put(f.key, o) {
 		f.c.shared.forget(f.key, whyRoom)
+		return
 	}
+	f.c.shared.stored(f.key)
 }
 
 // viaOld reports whether the origin speaks HTTP/1.0, where the end of a body without a
@@ -431,7 +439,11 @@ func (f *fill) arrive(status int, h http.Header, received time.Time) {
 		f.stream.Expect(f.length)
 	} else {
 		f.stream.Pass()
-		f.c.shared.pass(f.key, f.why)
+		if status >= 500 { // the next may be another
+			f.c.shared.forget(f.key, f.why)
+		} else {
+			f.c.shared.pass(f.key, f.why)
+		}
 		if f.object != nil && !rfc9111.IsError(status) && f.object.Timing.Left(received) <= 0 {
 			f.c.shared.store.Remove(f.key, f.object) // the origin no longer says so
 		}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/cache/rfc9111"
@@ -73,11 +74,13 @@ func (q *question) serve(w http.ResponseWriter, o *store.Object) error {
 	q.count(o.Body.Size, old)
 	if o.Status < 400 && o.Stored.NotModified(q.r.Header, q.now) {
 		l.into(h, onlyFor304)
+		q.dress(h)
 		age(h, old)
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
 	l.into(h, nil)
+	q.dress(h)
 	age(h, old)
 	if o.Status == http.StatusOK && len(q.r.Header["Range"]) > 0 && q.r.Method == http.MethodGet && o.Stored.RangeHolds(q.r.Header, q.now) {
 		if spans, what := rfc9111.ParseRange(q.r.Header, o.Body.Size); what != rfc9111.Whole {
@@ -97,6 +100,32 @@ func (q *question) serve(w http.ResponseWriter, o *store.Object) error {
 		}
 	}
 	return nil
+}
+
+// dress makes the header right for whom the answer is: what is one tenant's or one
+// user's must not be kept by a cache on the way that knows of neither. The targeted
+// fields were for us, and Cache-Control is the browser's from here on.
+func (q *question) dress(h http.Header) {
+	if q.policy != PolicyTenant && q.policy != PolicyUser {
+		return
+	}
+	for _, target := range q.c.Targets {
+		delete(h, target)
+	}
+	delete(h, "Surrogate-Control")
+	kept := []string{"private"}
+	for _, line := range h["Cache-Control"] {
+		for member := range strings.SplitSeq(line, ",") {
+			member = strings.TrimSpace(member)
+			name, _, _ := strings.Cut(strings.ToLower(member), "=")
+			switch name {
+			case "", "public", "private", "s-maxage", "proxy-revalidate", "stale-while-revalidate", "stale-if-error":
+			default:
+				kept = append(kept, member)
+			}
+		}
+	}
+	h["Cache-Control"] = []string{strings.Join(kept, ", ")}
 }
 
 // hasBody reports whether an answer of that status has content (RFC 9110, section
@@ -186,6 +215,7 @@ func (q *question) servePart(w http.ResponseWriter) bool {
 		q.count(spans[0].Length(), old)
 		h := w.Header()
 		o.Lines.(*lines).into(h, nil)
+		q.dress(h)
 		age(h, old)
 		h["Content-Range"] = []string{rfc9111.ContentRange{Span: spans[0], Size: o.Part.Size}.String()}
 		h["Content-Length"] = []string{strconv.FormatInt(spans[0].Length(), 10)}
@@ -201,6 +231,9 @@ func (q *question) stream(w http.ResponseWriter, f *fill, reader *store.Reader) 
 	defer reader.Close()
 	h := w.Header()
 	f.lines.into(h, nil)
+	if f.storable {
+		q.dress(h)
+	}
 	if f.reused(q) { // not the one who caused it: the answer is a stored one by now
 		age(h, f.timing.Age(time.Now()))
 	}

@@ -45,13 +45,15 @@ const (
 	passLife = 2 * time.Minute
 	// maxReasons bounds what is remembered of that.
 	maxReasons = 1 << 16
+	// maxHeard bounds the purges of the feed that are known again.
+	maxHeard = 1 << 17
 	// maxRefreshes bounds the fetches in the background that run at a time.
 	maxRefreshes = 64
 )
 
 // sharedBy gives what this configuration has in common with the one before it.
 func sharedBy(app *edge.App) (*shared, error) {
-	limit := app.CacheMemory()
+	limit := app.CacheMemory() / 4 * 3 // the rest is what the collector lets lie
 	s, err := edge.Shared(app, "edge_cache: what is stored", func() (*shared, error) { return newShared(limit) })
 	if err == nil {
 		s.store.SetLimit(limit)
@@ -79,16 +81,26 @@ func (s *shared) Close() error {
 	return s.store.Close()
 }
 
-// join gives the fetch under way for a key, or begins one.
+// join gives the fetch under way for a key, or begins one. It makes it outside of the
+// lock, and throws it away where another was faster.
 func (s *shared) join(key string, begin func() *fill) (f *fill, mine bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if f := s.fills[key]; f != nil {
+	f = s.fills[key]
+	s.mu.Unlock()
+	if f != nil {
 		return f, false
 	}
-	f = begin()
-	s.fills[key] = f
-	return f, true
+	own := begin()
+	s.mu.Lock()
+	if f = s.fills[key]; f == nil {
+		s.fills[key] = own
+	}
+	s.mu.Unlock()
+	if f != nil {
+		own.discard()
+		return f, false
+	}
+	return own, true
 }
 
 // land takes a fetch that has ended from the list.
@@ -115,6 +127,9 @@ func (s *shared) passes(key string) bool {
 	return ok && r.alone
 }
 
+// stored forgets that nobody waits.
+func (s *shared) stored(key string) { s.reasons.Invalidate(s.hash(key)) }
+
 // mayRefresh takes a slot for a fetch in the background; refreshed gives it back.
 func (s *shared) mayRefresh() bool {
 	select {
@@ -136,6 +151,9 @@ func (s *shared) hear(p handfeed.Purge) {
 	s.mu.Lock()
 	old := s.heard[key]
 	if p.Sequence > old {
+		if len(s.heard) >= maxHeard { // they are heard again, and purge once more
+			clear(s.heard)
+		}
 		s.heard[key] = p.Sequence
 	}
 	s.mu.Unlock()

@@ -46,11 +46,11 @@ const (
 )
 
 // Window is how far a body that is not stored may run ahead of those who read it.
-const Window = 1 << 20
+const Window = 128 << 10
 
 // lag is how far one reader of such a body may stay behind the others before it is
 // cut off.
-const lag = 4 << 20
+const lag = 1 << 20
 
 // Errors of a stream.
 var (
