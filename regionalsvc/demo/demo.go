@@ -215,6 +215,10 @@ func (d *Demo) describe(all map[string]database) error {
 	if err != nil {
 		return err
 	}
+	linkKeys, err := d.keys.links()
+	if err != nil {
+		return err
+	}
 	for i, name := range regionNames {
 		sessionKey, err := d.keys.signing("session-" + name)
 		if err != nil {
@@ -269,6 +273,7 @@ func (d *Demo) describe(all map[string]database) error {
 			"EDGE_JWKS_US=" + d.Regions[1].URL + handoff.SessionJWKSPath,
 			"EDGE_KEY_FILE=" + d.keys.path("pop-"+name+".pem"),
 			"EDGE_COOKIE_SECRET_FILE=" + cookieSecret,
+			"EDGE_LINK_KEYS=" + linkKeys,
 			"EDGE_SESSION_AUDIENCE=" + sessionAudience,
 			"EDGE_SESSION_COOKIE=" + sessionCookie,
 			"EDGE_FEED=nats",

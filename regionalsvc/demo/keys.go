@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -81,6 +82,17 @@ func (k keys) secret(name string) (path string, secret []byte, err error) {
 		return "", nil, fmt.Errorf("%s is not hexadecimal: remove it and start again", path)
 	}
 	return path, secret, nil
+}
+
+// links gives the path of a file with the key of signed links, mode 0600.
+func (k keys) links() (string, error) {
+	path := k.path("links.keys")
+	_, err := k.once(path, func() ([]byte, error) {
+		secret := make([]byte, 32)
+		_, _ = rand.Read(secret) // never fails
+		return []byte("demo:" + base64.StdEncoding.EncodeToString(secret) + "\n"), nil
+	})
+	return path, err
 }
 
 // once gives the content of path, made the first time. Half a file is never seen.

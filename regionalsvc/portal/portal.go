@@ -91,14 +91,16 @@ func (p *Portal) Routes() []api.Route {
 		{Pattern: "GET /login", Access: api.Anyone, Handle: p.login},
 		{Pattern: "GET /app", Handle: p.app},
 		{Pattern: "GET /" + p.Region + "/app", Handle: p.app},
+		{Pattern: "GET /app/shell", Handle: p.shell},
+		{Pattern: "GET /" + p.Region + "/app/shell", Handle: p.shell},
 	}
 	for _, region := range p.Regions {
 		if region == p.Region {
 			continue
 		}
-		routes = append(routes, api.Route{Pattern: "GET /" + region + "/app", Handle: func(_ http.ResponseWriter, r *http.Request) error {
-			return api.Misdirected(r, region, 0)
-		}})
+		elsewhere := func(_ http.ResponseWriter, r *http.Request) error { return api.Misdirected(r, region, 0) }
+		routes = append(routes, api.Route{Pattern: "GET /" + region + "/app", Handle: elsewhere},
+			api.Route{Pattern: "GET /" + region + "/app/shell", Handle: elsewhere})
 	}
 	return routes
 }
@@ -141,6 +143,15 @@ func (p *Portal) app(w http.ResponseWriter, r *http.Request) error {
 	}{view, who.Subject, who.Tenant, p.Region, who.Roles, int(p.RenewEvery / time.Second)})
 }
 
+// shell is the frame of a page, the same for everybody in a tenant: it shows nothing
+// of who asks, not even that somebody does. The POPs keep it for the tenant; a browser
+// asks each time.
+func (p *Portal) shell(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Cdn-Cache-Control", "max-age=60, stale-while-revalidate=600, stale-if-error=86400")
+	w.Header().Set("Cache-Groups", `"shell"`)
+	return show(w, http.StatusOK, "shell.html", struct{ Tenant, Region string }{api.Who(r).Tenant, p.Region})
+}
+
 // show executes a page as a whole before it answers: half a page is no answer.
 func show(w http.ResponseWriter, status int, name string, view any) error {
 	var body bytes.Buffer
@@ -150,7 +161,7 @@ func show(w http.ResponseWriter, status int, name string, view any) error {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(body.Len()))
-	h.Set("Cache-Control", "private, no-store")
+	h.Set("Cache-Control", "private, no-store") // a POP goes by Cdn-Cache-Control, where it is there
 	h.Set("Content-Security-Policy", policy)
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
