@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	mathrand "math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -30,6 +31,9 @@ type shared struct {
 	// those who ask for the same are to wait for each other.
 	reasons *otter.Cache[uint64, reason]
 	slots   chan struct{} // of refreshes
+
+	asked  atomic.Int64 // when the feed was last looked at, in seconds
+	isDeaf atomic.Bool
 }
 
 type feedKey struct{ tenant, group string }
@@ -144,6 +148,16 @@ func (s *shared) refreshed() { <-s.slots }
 
 // pause is how long an object is not refreshed again after that failed.
 func pause() time.Duration { return time.Second + mathrand.N(time.Second) }
+
+// deaf reports whether purges may have been missed: the feed is cut off. It looks once
+// a second.
+func (s *shared) deaf(app *edge.App, now time.Time) bool {
+	second := now.Unix()
+	if s.asked.Swap(second) != second {
+		s.isDeaf.Store(app.FeedStale())
+	}
+	return s.isDeaf.Load()
+}
 
 // hear applies a purge of the feed, once: a new configuration hears them all again.
 func (s *shared) hear(p handfeed.Purge) {

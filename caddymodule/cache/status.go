@@ -107,7 +107,11 @@ func (q *question) hit(left time.Duration) {
 	if left <= 0 {
 		what = resultStale
 	}
-	q.result(what, "hit; ttl="+seconds(left))
+	status := "hit; ttl=" + seconds(left)
+	if q.c.shared.deaf(q.c.app, q.now) {
+		status += `; detail="feed-stale"`
+	}
+	q.result(what, status)
 }
 
 // missed says why nothing stored was used (RFC 9211, section 2.2).

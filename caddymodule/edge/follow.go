@@ -3,6 +3,7 @@ package edge
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -46,6 +47,15 @@ func (a *App) Purged(tenant, group string) handfeed.Sequence {
 		return 0
 	}
 	return a.Feed.follower.Purged(tenant, group)
+}
+
+// FeedStale reports whether no region was heard for longer than the feed's MaxStale, so
+// that this POP may not know of what was purged. Without a feed nothing is.
+func (a *App) FeedStale() bool {
+	if a.Feed == nil || a.detached || a.loaded() != nil {
+		return false
+	}
+	return !a.Feed.follower.Knows() || time.Since(a.heard("")) > time.Duration(a.Feed.MaxStale)
 }
 
 // Source is what a handler hears from the feed.
