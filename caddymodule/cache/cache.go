@@ -187,10 +187,16 @@ func (c *Cache) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	c.app, c.logger = app.(*edge.App), ctx.Logger()
+	c.logger = ctx.Logger()
 	if err := registerMetrics(ctx); err != nil {
 		return err
 	}
+	return c.use(app.(*edge.App))
+}
+
+// use readies what the options ask for.
+func (c *Cache) use(app *edge.App) (err error) {
+	c.app = app
 	c.prepare()
 	c.provisionCounters()
 	if c.shared, err = sharedBy(c.app); err != nil {

@@ -77,7 +77,8 @@ func authority(r *http.Request) string {
 
 // makeKey makes the key. It allocates once.
 func (q *question) makeKey() string {
-	b := make([]byte, 0, 256+len(q.tags.uri)+len(q.d.Target))
+	var room [512]byte // most keys fit
+	b := room[:0]
 	part := func(s string) {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
@@ -291,6 +292,20 @@ var classes = func() (c [1 << len(codings)]string) {
 	return c
 }()
 
+// selectsByClass is the second part of the key of what varies by Accept-Encoding alone,
+// by class.
+var selectsByClass = func() map[string]string {
+	all := map[string]string{}
+	for _, class := range classes {
+		h := http.Header{}
+		if class != "" {
+			h["Accept-Encoding"] = []string{class}
+		}
+		all[class] = rfc9111.Secondary([]string{"Accept-Encoding"}, h, nil)
+	}
+	return all
+}()
+
 // encodings gives the class of an Accept-Encoding: those of the encodings in use that
 // it accepts (RFC 9110, section 12.5.3). There are eight, whatever clients send.
 func encodings(lines []string) string {
@@ -332,6 +347,11 @@ func (q *question) selecting(fields []string) string {
 	switch {
 	case len(fields) == 0:
 		return ""
+	case len(fields) == 1 && fields[0] == "Accept-Encoding" && !q.c.letter: // by far the most common
+		if lines, ok := q.r.Header["Accept-Encoding"]; ok {
+			return selectsByClass[encodings(lines)]
+		}
+		return selectsByClass[""]
 	case q.header != nil:
 		return rfc9111.Secondary(fields, q.header, q.c.normalForm)
 	}

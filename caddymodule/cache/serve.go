@@ -87,7 +87,7 @@ func (q *question) serve(w http.ResponseWriter, o *store.Object) error {
 			return q.serveRange(w, o, spans, what)
 		}
 	}
-	if hasBody(o.Status) {
+	if _, ok := h["Content-Length"]; !ok && hasBody(o.Status) { // what is stored is as long as it says
 		h["Content-Length"] = []string{strconv.FormatInt(o.Body.Size, 10)}
 	}
 	w.WriteHeader(o.Status)

@@ -107,11 +107,12 @@ func (q *question) hit(left time.Duration) {
 	if left <= 0 {
 		what = resultStale
 	}
-	status := "hit; ttl=" + seconds(left)
+	detail := ""
 	if q.c.shared.deaf(q.c.app, q.now) {
-		status += `; detail="feed-stale"`
+		detail = `; detail="feed-stale"`
 	}
-	q.result(what, status)
+	q.d.Cache, q.d.CacheStatus = what, member+"; hit; ttl="+seconds(left)+detail
+	q.c.counters[q.policy].results[what].Inc()
 }
 
 // missed says why nothing stored was used (RFC 9211, section 2.2).
