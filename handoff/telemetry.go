@@ -50,6 +50,9 @@ const (
 	FieldBotReason     = "bot_reason"
 	FieldBotVerified   = "bot_verified" // the agent that the client was proven to be
 	FieldBotAction     = "bot_action"
+	FieldCache         = "cache" // what edge_cache did
+	FieldCachePolicy   = "cache_policy"
+	FieldCacheWhy      = "cache_why" // why nothing was stored, or looked up
 	FieldUpstream      = "upstream"
 	FieldState         = "state"
 	FieldStateBefore   = "state_before"
@@ -101,6 +104,9 @@ const (
 	AttrRewrite      = "gatehouse.rewrite"
 	AttrShortCircuit = "gatehouse.short_circuit"
 	AttrOutcome      = "gatehouse.outcome"
+	AttrCache        = "gatehouse.cache"
+	AttrCachePolicy  = "gatehouse.cache_policy"
+	AttrCacheWhy     = "gatehouse.cache_why"
 	AttrVariants     = "gatehouse.variants"
 	AttrExposures    = "gatehouse.exposures"
 )
@@ -163,4 +169,14 @@ const (
 	MetricCacheRequests = MetricsEdge + "cache_requests_total"
 	MetricCacheBytes    = MetricsEdge + "cache_bytes_total"
 	MetricCacheAge      = MetricsEdge + "cache_age_seconds"
+)
+
+// Metrics of what the cache has stored.
+const (
+	MetricCacheStored    = MetricsEdge + "cache_stored_bytes"
+	MetricCacheReserved  = MetricsEdge + "cache_reserved_bytes"
+	MetricCacheLimit     = MetricsEdge + "cache_limit_bytes"
+	MetricCacheObjects   = MetricsEdge + "cache_objects"
+	MetricCacheEvictions = MetricsEdge + "cache_evictions_total"
+	MetricCachePurges    = MetricsEdge + "cache_purges_total"
 )

@@ -188,10 +188,10 @@ func (c *Cache) Provision(ctx caddy.Context) error {
 		return err
 	}
 	c.logger = ctx.Logger()
-	if err := registerMetrics(ctx); err != nil {
+	if err := c.use(app.(*edge.App)); err != nil {
 		return err
 	}
-	return c.use(app.(*edge.App))
+	return registerMetrics(ctx, c.shared)
 }
 
 // use readies what the options ask for.

@@ -47,8 +47,8 @@ var (
 	})
 )
 
-func registerMetrics(ctx caddy.Context) error {
-	for _, c := range []prometheus.Collector{requests, served, ages} {
+func registerMetrics(ctx caddy.Context, s *shared) error {
+	for _, c := range []prometheus.Collector{requests, served, ages, holding{s}} {
 		var already prometheus.AlreadyRegisteredError
 		if err := ctx.GetMetricsRegistry().Register(c); err != nil && !errors.As(err, &already) {
 			return err

@@ -155,6 +155,7 @@ func TestDecision_logsWhatItHolds(t *testing.T) {
 	d.Identity, d.Auth = handoff.Identity{Tenant: "acme", Subject: "ada"}, AuthSession
 	d.Region("eu", ReasonClaim)
 	d.Replayed, d.Rewritten = true, "/eu/app"
+	d.Cache, d.CachePolicy, d.CacheWhy = "miss", "tenant", "set-cookie"
 	d.Stage(r.Context(), handoff.SpanAuth).End()
 	_ = d.Finish(r, errors.New("boom"))
 
@@ -166,6 +167,7 @@ func TestDecision_logsWhatItHolds(t *testing.T) {
 		handoff.FieldRequestID: "request-1", handoff.FieldPOP: "fra", handoff.FieldTenant: "acme", handoff.FieldUser: "ada",
 		handoff.FieldAuth: "session", handoff.FieldRegion: "eu", handoff.FieldRegionReason: "claim", handoff.FieldRewrite: "/eu/app",
 		handoff.FieldReplayed: true, handoff.FieldOutcome: "error", handoff.FieldError: "boom", handoff.FieldReason: "internal",
+		handoff.FieldCache: "miss", handoff.FieldCachePolicy: "tenant", handoff.FieldCacheWhy: "set-cookie",
 	} {
 		if encoded.Fields[field] != want {
 			t.Errorf("%s is %v, want %v", field, encoded.Fields[field], want)
@@ -288,6 +290,19 @@ func TestTrace_tellsTheSpanWhatBecameOfIt(t *testing.T) {
 				t.Errorf("guard's span %+v", spans[0])
 			}
 		})
+	}
+}
+
+func TestTrace_tellsTheSpanWhatTheCacheDid(t *testing.T) {
+	t.Parallel()
+	spans, _ := traced(t, func(_ http.ResponseWriter, r *http.Request) error {
+		d := Of(r.Context())
+		d.Cache, d.CachePolicy, d.CacheWhy = "pass", "public", "cookie"
+		return nil
+	})
+	got := attributes(spans[len(spans)-1])
+	if got[handoff.AttrCache] != "pass" || got[handoff.AttrCachePolicy] != "public" || got[handoff.AttrCacheWhy] != "cookie" {
+		t.Errorf("attributes %v", got)
 	}
 }
 
