@@ -391,7 +391,6 @@ const (
 	whyDryRun   = "dry-run"
 	whyEarly    = "early-data"
 	whyAbsolute = "target"
-	whyOverride = "method-override"
 )
 
 // policyOf says whom the answer to a request would be for.
@@ -415,9 +414,9 @@ func (c *Cache) passes(r *http.Request, d *decision.Decision) string {
 		return whyUpgrade
 	case d.DryRun:
 		return whyDryRun
-	case r.ContentLength != 0 || len(r.TransferEncoding) > 0: // a fat GET: its body is in no key
+	case fat(r):
 		return whyBody
-	case strings.Contains(d.Target, "://"): // absolute-form: its authority and Host may differ
+	case !strings.HasPrefix(d.Target, "/"): // absolute-form: its authority and Host may differ
 		return whyAbsolute
 	case c.Policy == PolicyNever:
 		return whyPolicy
@@ -434,6 +433,12 @@ func (c *Cache) passes(r *http.Request, d *decision.Decision) string {
 		return whyBypass
 	}
 	return ""
+}
+
+// fat reports whether a GET brings a body, which is in no key. Over HTTP/3 nobody knows
+// before it ends; it is not sent to the origin then.
+func fat(r *http.Request) bool {
+	return r.ContentLength > 0 || len(r.TransferEncoding) > 0 || r.ContentLength < 0 && r.ProtoMajor == 2
 }
 
 func asksForEvents(accept []string) bool {

@@ -20,13 +20,16 @@ type found struct {
 	vary bool
 	// soft is set where a purge lets the object be used as a stale one at most.
 	soft bool
+	// flight names the fetch that would be for this request too, as far as is known by
+	// what the stored ones vary by.
+	flight string
 	// parts are the parts of the selected representation that are stored.
 	parts []*store.Object
 }
 
 // choose looks up what is stored.
 func (q *question) choose() {
-	f := found{}
+	f := found{flight: q.key}
 	var fields []string
 	selects, asked := "", false
 	for _, o := range q.c.shared.store.Get(q.key) {
@@ -35,7 +38,10 @@ func (q *question) choose() {
 			continue
 		}
 		if !asked || !equal(fields, o.Vary) {
-			fields, selects, asked = o.Vary, q.selecting(o.Vary), true
+			fields, selects = o.Vary, q.selecting(o.Vary)
+			if !asked { // the newest
+				f.flight, asked = q.key+selects, true
+			}
 		}
 		switch {
 		case o.Select != selects:

@@ -35,6 +35,7 @@ import (
 type fill struct {
 	c      *Cache
 	key    string
+	flight string // the name under which others find it
 	tags   tags
 	policy string
 	sent   http.Header // as the origin gets it, without conditions
@@ -567,9 +568,16 @@ func (q *question) fetch(w http.ResponseWriter, next caddyhttp.Handler) error {
 	if q.mustGoAlone() {
 		return q.fetchAlone(w, next)
 	}
-	for range 2 { // once more where a fetch failed of itself
-		f, mine := q.c.shared.join(q.key, func() *fill { return q.newFill(next) })
+	flight := q.found.flight
+	for range 3 { // a fetch may fail of itself, or be another variant's
+		f, mine := q.c.shared.join(flight, func() *fill { return q.newFill(next) })
 		if mine {
+			if q.overtaken() {
+				q.c.shared.land(f)
+				f.discard()
+				q.hit(q.found.left)
+				return q.serve(w, q.found.object)
+			}
 			return q.lead(w, f)
 		}
 		if !q.mayJoin(f) {
@@ -579,11 +587,25 @@ func (q *question) fetch(w http.ResponseWriter, next caddyhttp.Handler) error {
 		if done {
 			return err
 		}
-		if f.err == nil {
-			break // it is not for this request
+		switch {
+		case !isClosed(f.ready): // it takes too long
+			return q.fetchAlone(w, next)
+		case f.err != nil:
+		case f.storable && f.part == nil && len(f.vary) > 0: // others of this variant may wait for each other
+			flight = q.key + q.selecting(f.vary)
+		default:
+			return q.fetchAlone(w, next)
 		}
 	}
 	return q.fetchAlone(w, next)
+}
+
+// overtaken reports whether a fetch that this request did not meet has stored the
+// answer since it was looked for.
+func (q *question) overtaken() bool {
+	before := q.found.object
+	q.choose()
+	return q.found.object != nil && q.found.object != before && q.found.use == rfc9111.Fresh
 }
 
 // mustGoAlone reports whether nobody may wait for the fetch: the answer is for one
@@ -769,7 +791,7 @@ func (q *question) refresh(next caddyhttp.Handler) {
 		o.Refreshing.Store(false)
 		return
 	}
-	f, mine := s.join(q.key, func() *fill { return q.newFill(next) })
+	f, mine := s.join(q.found.flight, func() *fill { return q.newFill(next) })
 	if !mine {
 		s.refreshed()
 		o.Refreshing.Store(false)

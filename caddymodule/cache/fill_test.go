@@ -484,3 +484,37 @@ func TestFill_theFirstLeavesBeforeTheHeader(t *testing.T) {
 	}
 	s.get("/page").is(t, 200, "page", "hit")
 }
+
+// Variants of one page are a fetch each, however many ask for them at once.
+func TestFill_oneFetchForEachVariant(t *testing.T) {
+	go_ := make(gate)
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept-Language") == "" {
+			go_.wait(r)
+		}
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Vary", "Accept-Language")
+		_, _ = io.WriteString(w, "in "+r.Header.Get("Accept-Language"))
+	})
+	s := newSite(t, o, "edge_cache\n\treverse_proxy ORIGIN")
+	first := make(chan got, 1)
+	go func() { first <- s.get("/page") }()
+	eventually(t, "the first is asked for", func() bool { return o.count("/page") == 1 })
+	var wait, begun sync.WaitGroup
+	for i := range 60 {
+		language := []string{"de", "en", "fr"}[i%3]
+		begun.Add(1)
+		wait.Go(func() {
+			begun.Done()
+			s.get("/page", "Accept-Language", language).is(t, 200, "in "+language, "")
+		})
+	}
+	begun.Wait()
+	close(go_)
+	wait.Wait()
+	(<-first).is(t, 200, "in ", "fwd=uri-miss")
+	if n := o.count("/page"); n != 4 {
+		t.Errorf("the origin was asked %d times for 4 variants", n)
+	}
+	s.get("/page?url=http://x").is(t, 200, "*", "fwd=uri-miss")
+}

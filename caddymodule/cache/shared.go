@@ -85,19 +85,19 @@ func (s *shared) Close() error {
 	return s.store.Close()
 }
 
-// join gives the fetch under way for a key, or begins one. It makes it outside of the
+// join gives the fetch under way by that name, or begins one. It makes it outside of the
 // lock, and throws it away where another was faster.
-func (s *shared) join(key string, begin func() *fill) (f *fill, mine bool) {
+func (s *shared) join(flight string, begin func() *fill) (f *fill, mine bool) {
 	s.mu.Lock()
-	f = s.fills[key]
+	f = s.fills[flight]
 	s.mu.Unlock()
 	if f != nil {
 		return f, false
 	}
 	own := begin()
 	s.mu.Lock()
-	if f = s.fills[key]; f == nil {
-		s.fills[key] = own
+	if f = s.fills[flight]; f == nil {
+		own.flight, s.fills[flight] = flight, own
 	}
 	s.mu.Unlock()
 	if f != nil {
@@ -111,8 +111,8 @@ func (s *shared) join(key string, begin func() *fill) (f *fill, mine bool) {
 func (s *shared) land(f *fill) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fills[f.key] == f {
-		delete(s.fills, f.key)
+	if s.fills[f.flight] == f {
+		delete(s.fills, f.flight)
 	}
 }
 

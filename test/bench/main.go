@@ -4,6 +4,7 @@
 //
 //	go run ./test/bench edge       the edge's chain against a bare reverse_proxy
 //	go run ./test/bench cache      what answers from memory, beside nginx and Varnish
+//	go run ./test/bench fill       what a cache that fills takes of memory and of time
 //	go run ./test/bench orders     orders per second, through a POP and direct
 //	go run ./test/bench revoke     how long a session lives on after its log-out
 //	go run ./test/bench tokens     what a million distinct tokens do to a POP's memory
@@ -25,6 +26,7 @@ func main() {
 	var cli struct {
 		Edge      edgeBench      `cmd:"" help:"The edge's chain against a bare reverse_proxy, by wrk."`
 		Cache     cacheBench     `cmd:"" help:"What answers from memory, beside nginx and Varnish, by wrk."`
+		Fill      fillBench      `cmd:"" help:"What a cache that fills takes of memory and of time."`
 		Orders    ordersBench    `cmd:"" help:"Orders per second and their latency, through a POP and direct."`
 		Revoke    revokeBench    `cmd:"" help:"How long a session lives on at a POP after its log-out."`
 		Tokens    tokensBench    `cmd:"" help:"What a flood of distinct tokens does to a POP's memory."`
