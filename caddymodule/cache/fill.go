@@ -234,8 +234,11 @@ func (f *fill) decide() {
 	close(f.ready)
 }
 
-// discard ends a fill that was never run.
+// discard ends a fill that was never run. Whoever has met it meanwhile looks again.
 func (f *fill) discard() {
+	f.err = errLeft
+	f.decide()
+	f.stream.Done(errLeft)
 	f.ticket.End()
 	f.cancel(nil)
 }
