@@ -14,11 +14,13 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/cache/rfc9111"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/cache/store"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
+	"github.com/gatehouse-edge/gatehouse/handoff"
 )
 
 // fill is one fetch, apart from the client that caused it. Whoever waits for it reads
@@ -47,6 +49,7 @@ type fill struct {
 	next   caddyhttp.Handler
 	base   *http.Request // what each attempt is made of
 	fork   *decision.Decision
+	groups [2]map[string]struct{} // of routes that were taken: at first, and by now
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	idle   *time.Timer
@@ -122,6 +125,7 @@ func (f *fill) prepare(q *question) {
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	groups, _ := r.Context().Value(caddy.CtxKey("route_group")).(map[string]struct{})
+	f.groups[0], f.groups[1] = maps.Clone(groups), maps.Clone(groups)
 
 	out := f.base.WithContext(f.ctx)
 	repl := caddy.NewReplacer()
@@ -136,7 +140,7 @@ func (f *fill) prepare(q *question) {
 	}
 	ctx := context.WithValue(out.Context(), caddyhttp.OriginalRequestCtxKey, r.Context().Value(caddyhttp.OriginalRequestCtxKey))
 	if groups != nil {
-		ctx = context.WithValue(ctx, caddy.CtxKey("route_group"), maps.Clone(groups))
+		ctx = context.WithValue(ctx, caddy.CtxKey("route_group"), f.groups[1])
 	}
 	*out = *out.WithContext(ctx) // the same pointer: the placeholders know it
 	f.base = out
@@ -181,6 +185,8 @@ func (f *fill) run() {
 		f.object, f.others, f.again = nil, nil, false
 		f.base.URL, f.base.RequestURI = new(url.URL), path
 		*f.base.URL = target
+		clear(f.groups[1]) // or the routes that were taken would be passed by
+		maps.Copy(f.groups[1], f.groups[0])
 		err = f.once()
 	}
 	switch {
@@ -805,6 +811,8 @@ func (q *question) refresh(next caddyhttp.Handler) {
 		f.run()
 		s.refreshed()
 		if f.err != nil || rfc9111.IsError(f.status) {
+			q.c.logger.Warn("a stored answer could not be refreshed", zap.String(handoff.FieldPath, f.tags.uri),
+				zap.Int(handoff.FieldStatus, f.status), zap.Error(f.err))
 			time.AfterFunc(pause(), func() { o.Refreshing.Store(false) })
 			return
 		}

@@ -518,3 +518,21 @@ func TestFill_oneFetchForEachVariant(t *testing.T) {
 	}
 	s.get("/page?url=http://x").is(t, 200, "*", "fwd=uri-miss")
 }
+
+// A 304 about nothing that is stored: the origin is asked again, without a condition,
+// by the same routes.
+func TestValidation_a304AboutNothing(t *testing.T) {
+	var n atomic.Int64
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-cache")
+		w.Header().Set("Etag", fmt.Sprintf(`"%d"`, n.Add(1)))
+		if r.Header.Get("If-None-Match") != "" {
+			w.WriteHeader(304)
+			return
+		}
+		_, _ = io.WriteString(w, "body of "+w.Header().Get("Etag")+" at "+r.URL.Path)
+	})
+	s := newSite(t, o, "edge_cache\n\thandle_path /a/* {\n\t\treverse_proxy ORIGIN\n\t}\n\thandle {\n\t\trespond nothing\n\t}")
+	s.get("/a/page").is(t, 200, `body of "1" at /page`, "fwd=uri-miss")
+	s.get("/a/page").is(t, 200, `body of "3" at /page`, "fwd=stale; fwd-status=200")
+}
