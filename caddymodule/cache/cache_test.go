@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -75,6 +76,15 @@ type site struct {
 	client  *http.Client
 	tokens  map[string]string
 	config  string
+	now     atomic.Pointer[string] // the address, where it changes while others ask
+}
+
+// addressNow is where the site listens.
+func (s *site) addressNow() string {
+	if at := s.now.Load(); at != nil {
+		return *at
+	}
+	return s.address
 }
 
 func newSite(t testing.TB, o *origin, routes string) *site {
