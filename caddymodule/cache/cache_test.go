@@ -55,20 +55,6 @@ func (o *origin) count(path string) (n int) {
 	return n
 }
 
-// last is the last request for the path.
-func (o *origin) last(t testing.TB, path string) *http.Request {
-	t.Helper()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for i := len(o.asked) - 1; i >= 0; i-- {
-		if o.asked[i].URL.Path == path {
-			return o.asked[i]
-		}
-	}
-	t.Fatalf("%s was never asked for", path)
-	return nil
-}
-
 // site runs Caddy with routes that end at the origin.
 type site struct {
 	t       testing.TB
