@@ -6,7 +6,7 @@
 //	go run ./test/bench cache      what answers from memory, beside nginx and Varnish
 //	go run ./test/bench fill       what a cache that fills takes of memory and of time
 //	go run ./test/bench orders     orders per second, through a POP and direct
-//	go run ./test/bench revoke     how long a session lives on after its log-out
+//	go run ./test/bench revoke     how long a session, or a page, lives on after its end
 //	go run ./test/bench tokens     what a million distinct tokens do to a POP's memory
 //	go run ./test/bench addresses  what a million client addresses do to it
 //	go run ./test/bench reloads    fifty reloads of the configuration under load
@@ -28,7 +28,7 @@ func main() {
 		Cache     cacheBench     `cmd:"" help:"What answers from memory, beside nginx and Varnish, by wrk."`
 		Fill      fillBench      `cmd:"" help:"What a cache that fills takes of memory and of time."`
 		Orders    ordersBench    `cmd:"" help:"Orders per second and their latency, through a POP and direct."`
-		Revoke    revokeBench    `cmd:"" help:"How long a session lives on at a POP after its log-out."`
+		Revoke    revokeBench    `cmd:"" help:"How long a session lives on at a POP after its log-out, and a page after its change."`
 		Tokens    tokensBench    `cmd:"" help:"What a flood of distinct tokens does to a POP's memory."`
 		Addresses addressesBench `cmd:"" help:"What a flood of client addresses does to a POP's memory."`
 		Reloads   reloadsBench   `cmd:"" help:"What reloads of the configuration cost while clients ask."`
