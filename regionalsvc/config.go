@@ -23,8 +23,8 @@ import (
 type Serve struct {
 	Region         string `env:"GATEHOUSE_REGION" required:"" placeholder:"NAME" help:"This region's name, the only audience of assertions it accepts."`
 	Listen         string `env:"GATEHOUSE_LISTEN" default:"127.0.0.1:9101" help:"Address for POPs."`
-	OperatorListen string `env:"GATEHOUSE_OPERATOR_LISTEN" default:"127.0.0.1:9191" help:"Address for /healthz, /readyz, /metrics and /revocations. Never public."`
-	OperatorToken  string `env:"GATEHOUSE_OPERATOR_TOKEN" placeholder:"TOKEN|file:PATH" help:"Secret of 32 bytes or more that ends sessions by POST /revocations at the operator's address (caddy edge revoke --everywhere). Unset: nobody can."`
+	OperatorListen string `env:"GATEHOUSE_OPERATOR_LISTEN" default:"127.0.0.1:9191" help:"Address for /healthz, /readyz, /metrics, /revocations and /purges. Never public."`
+	OperatorToken  string `env:"GATEHOUSE_OPERATOR_TOKEN" placeholder:"TOKEN|file:PATH" help:"Secret of 32 bytes or more for POST /revocations and POST /purges at the operator's address (caddy edge revoke and purge --everywhere). Unset: nobody can."`
 
 	DatabaseURL              string        `env:"DATABASE_URL" required:"" placeholder:"URL" help:"Connection string of the service's login role, which row-level security must bind."`
 	PoolSize                 int           `env:"GATEHOUSE_POOL_SIZE" default:"16" help:"Connections for requests, at most. Jobs have their own besides."`

@@ -63,6 +63,7 @@ func (r *readiness) ask(ctx context.Context) error {
 //	/readyz   requests should be sent here
 //	/metrics  Prometheus, OpenMetrics with exemplars where it is asked for
 //	POST /revocations  ends sessions everywhere, for who has the operator's token
+//	POST /purges       has every POP drop what it has stored, likewise
 func (v *service) operator() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
@@ -75,6 +76,7 @@ func (v *service) operator() http.Handler {
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(v.metrics, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	mux.Handle("POST /revocations", v.revocations)
+	mux.Handle("POST /purges", v.purges)
 	return mux
 }
 

@@ -30,6 +30,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/portal"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/postgres"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/products"
+	"github.com/gatehouse-edge/gatehouse/regionalsvc/purges"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/telemetry"
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
 )
@@ -72,6 +73,7 @@ type service struct {
 	feed     *feed.Publisher // nil: no feed
 
 	revocations http.Handler // of the operator's port
+	purges      http.Handler // likewise
 	known       *directory.Live
 	flush       func(context.Context) error
 }
@@ -206,6 +208,7 @@ func (v *service) routes(c *config) ([]api.Route, error) {
 	ordersOf, customersOf := orders.New(db, v.jobs), customers.New(db)
 	people := accounts.New(db, v.known.Directory, c.sessions, showLogin, v.outbox)
 	v.revocations = people.Operator(c.operatorToken)
+	v.purges = purges.New(v.Region, db, v.requests, v.known.Directory, v.outbox, v.log).Operator(c.operatorToken)
 	pages := &portal.Portal{Region: v.Region, Regions: v.known.Regions(), Overview: overview(people, ordersOf, customersOf),
 		RenewEvery: c.sessions.Life / 4}
 	var routes []api.Route

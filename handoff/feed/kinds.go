@@ -211,6 +211,23 @@ type Purge struct {
 
 func (p Purge) kind() string { return purgeKind + idOf(p.Tenant, p.Group) }
 
+// CheckGroup says whether name may name a cache group: a String of RFC 8941, of
+// MaxGroup bytes at most, and not "*", which means all of them.
+func CheckGroup(name string) error {
+	switch {
+	case name == "" || len(name) > MaxGroup:
+		return fmt.Errorf("a group has 1 to %d bytes", MaxGroup)
+	case name == "*":
+		return errors.New("* is no group: it stands for all of them")
+	}
+	for i := range len(name) {
+		if c := name[i]; c < ' ' || c > '~' {
+			return fmt.Errorf("byte %#02x is in no group's name", c)
+		}
+	}
+	return nil
+}
+
 func (p Purge) check() error {
 	switch {
 	case p.Tenant != "" && !handoff.ValidTenant(p.Tenant):

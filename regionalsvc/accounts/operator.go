@@ -2,11 +2,7 @@ package accounts
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/handoff"
@@ -19,9 +15,6 @@ import (
 
 // MinOperatorToken is the least length of the operator's token in bytes.
 const MinOperatorToken = 32
-
-// operator is who ends sessions by the operator's port, in the audit's words.
-var operator = handoff.Identity{Subject: "operator"}
 
 // Ended is whose sessions an operator ends: one session or one user's where it is
 // named, else all of the tenant.
@@ -67,45 +60,19 @@ type revoked struct {
 	Scope string `json:"scope"`
 }
 
-// Operator answers POST /revocations of the operator's port: who sends token as a
-// bearer token (RFC 6750) ends sessions of a tenant that is at home here, with what
-// is written in the audit and told to the POPs in one commit. A tenant that is at
-// home elsewhere is a 421 that names the region. An empty token lets nobody in.
-func (s *Service) Operator(token string) http.Handler {
-	want := sha256.Sum256([]byte(token))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
-		if err := s.operate(w, r, token != "", want); err != nil {
-			var p *problem.Problem
-			if !errors.As(err, &p) {
-				p = problem.New(http.StatusInternalServerError, problem.Internal, "").WithCause(err)
-			}
-			p.Write(w, r, "")
-		}
-	})
-}
+// Operator answers POST /revocations of the operator's port: who sends token
+// ([api.Operator]) ends sessions of a tenant that is at home here, with what is
+// written in the audit and told to the POPs in one commit. A tenant that is at home
+// elsewhere is a 421 that names the region.
+func (s *Service) Operator(token string) http.Handler { return api.Operator(token, s.operate) }
 
-func (s *Service) operate(w http.ResponseWriter, r *http.Request, open bool, want [sha256.Size]byte) error {
-	if !open {
-		return problem.New(http.StatusForbidden, problem.Forbidden, "This region was started without --operator-token: nobody may.")
-	}
-	// Of the same length whatever was sent, so that the time says nothing of it.
-	got := sha256.Sum256([]byte(bearer(r.Header)))
-	if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-		return problem.New(http.StatusUnauthorized, problem.Unauthenticated, "The operator's token is asked for.").
-			WithHeader("WWW-Authenticate", `Bearer realm="gatehouse operator"`)
-	}
+func (s *Service) operate(w http.ResponseWriter, r *http.Request) error {
 	in, err := api.Decode[Ended](r)
 	if err != nil {
 		return err
 	}
-	home, known := s.directory.Home(in.Tenant)
-	switch {
-	case !known:
-		return problem.New(http.StatusNotFound, problem.NotFound, "There is no such tenant.")
-	case home != s.sessions.Region:
-		w.Header().Set(handoff.HeaderHomeRegion, home)
-		return problem.New(http.StatusMisdirectedRequest, problem.Misdirected, "The tenant is at home in "+home+": ask there.")
+	if err := api.AtHome(w, s.directory, in.Tenant, s.sessions.Region); err != nil {
+		return err
 	}
 	if in, err = s.EndSessions(r.Context(), in); err != nil {
 		return err
@@ -115,19 +82,6 @@ func (s *Service) operate(w http.ResponseWriter, r *http.Request, open bool, wan
 		scope = "region"
 	}
 	return api.JSON(w, http.StatusOK, revoked{s.sessions.Region, in, time.Now().UTC(), scope})
-}
-
-// bearer gives the one bearer token that was sent, empty where there is none.
-func bearer(h http.Header) string {
-	values := h["Authorization"]
-	if len(values) != 1 {
-		return ""
-	}
-	scheme, token, _ := strings.Cut(values[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return ""
-	}
-	return token
 }
 
 // EndSessions ends what in names, as an operator. It gives in with its defaults.
@@ -160,7 +114,7 @@ func (s *Service) EndSessions(ctx context.Context, in Ended) (Ended, error) {
 	}
 	return in, s.revoke(ctx, "end sessions by an operator", in.Tenant, r, func(tx *tenancy.Tx) error {
 		rows(tx)
-		tx.Queue(audit.Record(operator, action, subject, in))
+		tx.Queue(audit.Record(audit.Operator, action, subject, in))
 		return tx.Flush(ctx)
 	})
 }

@@ -14,6 +14,9 @@ import (
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
 )
 
+// Operator is who acts by the operator's port, as entries name them.
+var Operator = handoff.Identity{Subject: "operator"}
+
 const insertEntry = `
 insert into audit_entries (id, actor_issuer, actor, action, subject, request_id, detail)
 values ($1, $2, $3, $4, $5, $6, $7)`

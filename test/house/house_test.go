@@ -19,7 +19,7 @@ var (
 	// directives decide about a request. They never import each other.
 	directives = []string{"guard", "bot", "session", "experiment", "region", "geo", "flags", "signedurl", "cache"}
 	// capabilities are what the business does. They never import each other.
-	capabilities = []string{"accounts", "customers", "orders", "products", "invoices", "documents", "webhooks", "crm", "permissions", "portal"}
+	capabilities = []string{"accounts", "customers", "orders", "products", "invoices", "documents", "webhooks", "crm", "permissions", "portal", "purges"}
 )
 
 type pkg struct {
