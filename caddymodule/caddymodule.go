@@ -96,5 +96,5 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("edge_cache", httpcaddyfile.After, "intercept")
 
 	caddy.RegisterModule(command.Admin{})
-	command.Register(command.Explain, command.Keys, command.Regions, command.Revoke, command.Routes, signedurl.Command)
+	command.Register(command.Cache, command.Explain, command.Keys, command.Purge, command.Regions, command.Revoke, command.Routes, signedurl.Command)
 }

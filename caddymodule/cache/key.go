@@ -139,6 +139,50 @@ func (q *question) makeKey() string {
 	return string(b)
 }
 
+// parts is what a key says of whom and what it is for.
+type parts struct{ server, policy, tenant, issuer, subject, scheme, host, uri string }
+
+// partsOf reads a key, as far as that.
+func partsOf(key string) (p parts, ok bool) {
+	rest := key
+	number := func() uint64 {
+		var n uint64
+		for i := 0; i < len(rest) && i < binary.MaxVarintLen64; i++ {
+			n |= uint64(rest[i]&0x7f) << (7 * i)
+			if rest[i] < 0x80 {
+				rest = rest[i+1:]
+				return n
+			}
+		}
+		rest = ""
+		return 0
+	}
+	part := func() (s string) {
+		n := number()
+		if n > uint64(len(rest)) {
+			rest = ""
+			return ""
+		}
+		s, rest = rest[:n], rest[n:]
+		return s
+	}
+	_ = part() // the zone
+	p.server, p.policy = part(), part()
+	switch p.policy {
+	case PolicyTenant:
+		p.tenant = part()
+	case PolicyUser:
+		p.tenant, p.issuer, p.subject = part(), part(), part()
+		for n := number(); n > 0 && rest != ""; n-- {
+			_ = part() // a role
+		}
+	}
+	p.scheme, p.host = part(), part()
+	_ = part() // the path that the client sent
+	p.uri = part()
+	return p, p.uri != ""
+}
+
 // filter gives the query as it is sent and keyed.
 func (c *Cache) filter(query string) string {
 	if query == "" || len(c.Query) == 0 && len(c.IgnoreQuery) == 0 && !c.SortQuery {

@@ -30,6 +30,8 @@ type shared struct {
 	// reasons is why answers were last not stored, by a hash of the key, and whether
 	// those who ask for the same are to wait for each other.
 	reasons *otter.Cache[uint64, reason]
+	// refused is the same by a hash of host and URI, for people.
+	refused *otter.Cache[uint64, Refused]
 	slots   chan struct{} // of refreshes
 
 	asked  atomic.Int64 // when the feed was last looked at, in seconds
@@ -49,16 +51,22 @@ const (
 	passLife = 2 * time.Minute
 	// maxReasons bounds what is remembered of that.
 	maxReasons = 1 << 16
+	// refusedLife is how long people can ask why an answer was not stored, and
+	// maxRefused for how many.
+	refusedLife = time.Hour
+	maxRefused  = 1 << 14
 	// maxHeard bounds the purges of the feed that are known again.
 	maxHeard = 1 << 17
 	// maxRefreshes bounds the fetches in the background that run at a time.
 	maxRefreshes = 64
 )
 
+const sharedKey = "edge_cache: what is stored"
+
 // sharedBy gives what this configuration has in common with the one before it.
 func sharedBy(app *edge.App) (*shared, error) {
 	limit := app.CacheMemory() / 4 * 3 // the rest is what the collector lets lie
-	s, err := edge.Shared(app, "edge_cache: what is stored", func() (*shared, error) { return newShared(limit) })
+	s, err := edge.Shared(app, sharedKey, func() (*shared, error) { return newShared(limit) })
 	if err == nil {
 		s.store.SetLimit(limit)
 	}
@@ -73,15 +81,23 @@ func newShared(limit int64) (*shared, error) {
 	if err != nil {
 		return nil, err
 	}
+	refused, err := otter.New(&otter.Options[uint64, Refused]{
+		MaximumSize:      maxRefused,
+		ExpiryCalculator: otter.ExpiryWriting[uint64, Refused](refusedLife),
+	})
+	if err != nil {
+		return nil, err
+	}
 	return &shared{
 		store: store.New(limit), seed: maphash.MakeSeed(), fills: map[string]*fill{}, heard: map[feedKey]handfeed.Sequence{},
-		reasons: reasons, slots: make(chan struct{}, maxRefreshes),
+		reasons: reasons, refused: refused, slots: make(chan struct{}, maxRefreshes),
 	}, nil
 }
 
 // Close drops everything.
 func (s *shared) Close() error {
 	s.reasons.StopAllGoroutines()
+	s.refused.StopAllGoroutines()
 	return s.store.Close()
 }
 
@@ -120,10 +136,23 @@ func (s *shared) hash(key string) uint64 { return maphash.String(s.seed, key) }
 
 // pass remembers that an answer was not stored, and that the next who ask need not
 // wait for each other: hit-for-miss, as Varnish has it.
-func (s *shared) pass(key, why string) { s.reasons.Set(s.hash(key), reason{why, true}) }
+func (s *shared) pass(key, why string) {
+	s.reasons.Set(s.hash(key), reason{why, true})
+	s.refuse(key, why)
+}
 
 // forget remembers why an answer was not stored that the next may well be.
-func (s *shared) forget(key, why string) { s.reasons.Set(s.hash(key), reason{why, false}) }
+func (s *shared) forget(key, why string) {
+	s.reasons.Set(s.hash(key), reason{why, false})
+	s.refuse(key, why)
+}
+
+// refuse remembers it for whoever asks by host and URI, which the key names.
+func (s *shared) refuse(key, why string) {
+	if k, ok := partsOf(key); ok {
+		s.refused.Set(s.hash(k.host+k.uri), Refused{Why: why, At: time.Now(), Policy: k.policy, Tenant: k.tenant})
+	}
+}
 
 // passes reports whether nobody waits for a fetch of that key.
 func (s *shared) passes(key string) bool {

@@ -22,6 +22,10 @@ const maxQuestion = 64 << 10
 // unix socket); whoever may can replace the whole configuration, too. Answers hold
 // no secret all the same, since they get copied into tickets.
 //
+//	GET  /edge/cache        how much is stored, and what was purged
+//	POST /edge/cache        what is stored
+//	POST /edge/cache/purge  purges at this POP
+//	POST /edge/cache/show   what is stored for one URL, or why nothing is
 //	POST /edge/explain      what would become of a request
 //	GET  /edge/keys         the issuers' key sets and this POP's own key ids
 //	GET  /edge/regions      the regions and how their upstreams are
@@ -42,6 +46,9 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 // Routes are the API's.
 func (Admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
+		route("cache", answers{http.MethodGet: stocked, http.MethodPost: listed}),
+		route("cache/purge", answers{http.MethodPost: purge}),
+		route("cache/show", answers{http.MethodPost: shownOf}),
 		route("explain", answers{http.MethodPost: explained}),
 		route("keys", answers{http.MethodGet: keySets}),
 		route("regions", answers{http.MethodGet: regions}),

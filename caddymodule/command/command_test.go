@@ -261,7 +261,7 @@ func TestAPI_isStrict(t *testing.T) {
 func TestAPI_saysThatThereIsNoEdge(t *testing.T) {
 	admin := socket(t)
 	edgetest.Run(t, "{\n\tadmin "+admin+"\n\tpersist_config off\n\tauto_https off\n}\nhttp://:0 {\n\tbind 127.0.0.1\n\trespond hello\n}\n")
-	for _, c := range []func() *cobra.Command{command.Keys, command.Regions, command.Routes} {
+	for _, c := range []func() *cobra.Command{command.Keys, command.Regions, command.Routes, listing} {
 		if out, err := typed(t, c, "--address", admin); err == nil || !strings.Contains(err.Error(), "no edge { … }") || out != "" {
 			t.Errorf("%q %v", out, err)
 		}
@@ -304,6 +304,9 @@ func TestCommands_refuseWhereNoCaddyRuns(t *testing.T) {
 			"routes":  {command.Routes, nil},
 			"explain": {command.Explain, []string{"GET", "/app"}},
 			"revoke":  {command.Revoke, []string{"--tenant", "acme"}},
+			"purge":   {command.Purge, []string{"--all"}},
+			"ls":      {command.Cache, []string{"ls"}},
+			"show":    {command.Cache, []string{"show", "/"}},
 		} {
 			out, err := typed(t, asked.command, append(asked.args, "--address", row.address)...)
 			if err == nil || out != "" || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), row.says) || !strings.Contains(err.Error(), row.address) {

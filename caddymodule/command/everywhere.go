@@ -21,7 +21,7 @@ import (
 // tokenVariable holds the operator's token where no file does.
 const tokenVariable = "GATEHOUSE_OPERATOR_TOKEN"
 
-// regionAsked is what "caddy edge revoke --everywhere" is told besides.
+// regionAsked is what commands are told besides that have --everywhere.
 type regionAsked struct {
 	everywhere         bool
 	url, tokenFile, of string
@@ -52,8 +52,8 @@ func (to *regionAsked) run(c *cobra.Command, a *Asking, e *Ended) error {
 	if err != nil {
 		return err
 	}
-	got, err := to.ask(c.Context(), token, &in)
-	if err != nil {
+	var got told
+	if err := to.ask(c.Context(), token, "/revocations", &in, &got); err != nil {
 		return err
 	}
 	return a.Print(c, got, func(w io.Writer) { showTold(w, got) })
@@ -81,22 +81,23 @@ func (to *regionAsked) token() (string, error) {
 	return text, nil
 }
 
-// ask sends the token over https, or to this machine: whoever reads it can sign
+// ask sends in to path of the region's operator address, and reads the answer into
+// out. It sends the token over https, or to this machine: whoever reads it can sign
 // everybody out.
-func (to *regionAsked) ask(ctx context.Context, token string, in *Ended) (got told, err error) {
-	address := strings.TrimSuffix(to.url, "/") + "/revocations"
+func (to *regionAsked) ask(ctx context.Context, token, path string, in, out any) error {
+	address := strings.TrimSuffix(to.url, "/") + path
 	if err := jwks.CheckURL(address); err != nil {
-		return got, fmt.Errorf("--region %q is no https address, nor http on this machine, to which a token could be sent", to.url)
+		return fmt.Errorf("--region %q is no https address, nor http on this machine, to which a token could be sent", to.url)
 	}
 	document, err := json.Marshal(in)
 	if err != nil {
-		return got, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(document))
 	if err != nil {
-		return got, fmt.Errorf("--region %q is no address such as http://127.0.0.1:9191", to.url)
+		return fmt.Errorf("--region %q is no address such as http://127.0.0.1:9191", to.url)
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Authorization", "Bearer "+token)
@@ -106,20 +107,20 @@ func (to *regionAsked) ask(ctx context.Context, token string, in *Ended) (got to
 	}
 	res, err := client.Do(r)
 	if err != nil {
-		return got, fmt.Errorf("no region answers at %s: %s; nothing is known to have been done", to.url, reason(err))
+		return fmt.Errorf("no region answers at %s: %s; nothing is known to have been done", to.url, reason(err))
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
-		return got, fmt.Errorf("the answer of the region at %s broke off: what was asked may have been done", to.url)
+		return fmt.Errorf("the answer of the region at %s broke off: what was asked may have been done", to.url)
 	}
 	if res.StatusCode != http.StatusOK {
-		return got, regionFault(to.url, res.StatusCode, body)
+		return regionFault(to.url, res.StatusCode, body)
 	}
-	if err := json.Unmarshal(body, &got); err != nil {
-		return got, fmt.Errorf("what answers at %s is no region of this version", to.url)
+	if err := json.Unmarshal(body, out); err != nil {
+		return fmt.Errorf("what answers at %s is no region of this version", to.url)
 	}
-	return got, nil
+	return nil
 }
 
 // regionFault is a region's problem, in one sentence.

@@ -221,7 +221,19 @@ func TestShared_outlivesItsConfigurationUntilTheLast(t *testing.T) {
 		return c
 	}
 	var old, next App
+	if _, ok := Found[*closer](&old, key); ok {
+		t.Error("found before it was made")
+	}
 	first := get(&old)
+	if c, ok := Found[*closer](&old, key); !ok || c != first {
+		t.Error("not found")
+	}
+	if _, ok := Found[*closer](&next, key); ok {
+		t.Error("found by who has it not")
+	}
+	if _, ok := Found[int](&old, key); ok {
+		t.Error("found as another kind")
+	}
 	if get(&old) != first || get(&next) != first || made != 1 {
 		t.Fatalf("made %d times", made)
 	}
@@ -230,6 +242,9 @@ func TestShared_outlivesItsConfigurationUntilTheLast(t *testing.T) {
 	}
 	if err := next.Cleanup(); err != nil || first.closed != 1 {
 		t.Errorf("closed %d times: %v", first.closed, err)
+	}
+	if _, ok := Found[*closer](&next, key); ok {
+		t.Error("found though it is closed")
 	}
 	if get(&next) == first || made != 2 {
 		t.Error("the closed one is given again")

@@ -15,8 +15,9 @@ var pool = caddy.NewUsagePool()
 
 // sharing is the keys that one configuration holds in the pool.
 type sharing struct {
-	mu   sync.Mutex
-	keys []string
+	mu     sync.Mutex
+	keys   []string
+	values map[string]any
 }
 
 // entry adapts a value to the pool.
@@ -44,13 +45,26 @@ func Shared[T any](a *App, key string, make func() (T, error)) (T, error) {
 		return none, fmt.Errorf("%s: %w", key, err)
 	}
 	a.shared.mu.Lock()
+	defer a.shared.mu.Unlock()
 	a.shared.keys = append(a.shared.keys, key)
-	a.shared.mu.Unlock()
 	e, ok := value.(*entry[T])
 	if !ok {
 		return none, fmt.Errorf("%s: is shared as a %T", key, value)
 	}
+	if a.shared.values == nil {
+		a.shared.values = map[string]any{}
+	}
+	a.shared.values[key] = e.value
 	return e.value, nil
+}
+
+// Found gives what this configuration has in common under key. ok is false where no
+// handler of it asked for such a value: for whoever only looks.
+func Found[T any](a *App, key string) (value T, ok bool) {
+	a.shared.mu.Lock()
+	defer a.shared.mu.Unlock()
+	value, ok = a.shared.values[key].(T)
+	return value, ok
 }
 
 // release gives back what the configuration held.
@@ -62,6 +76,6 @@ func (s *sharing) release() error {
 		_, err := pool.Delete(key)
 		errs = append(errs, err)
 	}
-	s.keys = nil
+	s.keys, s.values = nil, nil
 	return errors.Join(errs...)
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -140,6 +141,36 @@ func (s *Store) Purge(what Purge) {
 	}
 	p.Unlock()
 	s.sweepSoon()
+}
+
+// Reached counts what is stored that a purge reaches, and that none has made invalid
+// before. It looks at everything: it is for people.
+func (s *Store) Reached(what Purge) (count int) {
+	s.Each(func(_ string, objects []*Object) bool {
+		for _, o := range objects {
+			if what.reaches(&o.Tags) && s.Standing(o) != Invalid {
+				count++
+			}
+		}
+		return true
+	})
+	return count
+}
+
+func (p *Purge) reaches(t *Tags) bool {
+	if !p.Everyone && p.Tenant != t.Tenant || p.Host != "" && p.Host != t.Host {
+		return false
+	}
+	switch p.Reach {
+	case Group:
+		return slices.Contains(t.Groups, p.Value)
+	case URI:
+		return t.URI == p.Value
+	case Prefix:
+		return strings.HasPrefix(t.URI, p.Value)
+	case All:
+	}
+	return true
 }
 
 func (p *purges) addPrefix(x prefix, seq uint64, soft bool) {

@@ -136,7 +136,22 @@ func TestStore_modelHolds(t *testing.T) {
 				if p.Everyone {
 					p.Tenant = ""
 				}
+				valid := func() (n int) {
+					s.Each(func(_ string, objects []*Object) bool {
+						for _, o := range objects {
+							if s.Standing(o) != Invalid {
+								n++
+							}
+						}
+						return true
+					})
+					return n
+				}
+				counted, before := s.Reached(p), valid()
 				s.Purge(p)
+				if gone := before - valid(); !p.Soft && gone != counted {
+					t.Fatalf("%+v: %d are reached, %d are gone", p, counted, gone)
+				}
 				purges = append(purges, struct {
 					p    Purge
 					step int
