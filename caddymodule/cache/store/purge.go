@@ -245,21 +245,31 @@ func (p *purges) judge(o *Object) Standing {
 	return Valid
 }
 
-// sweepDelay is how long after a purge the bytes are freed that it made useless.
-const sweepDelay = time.Second
+// sweepDelay is how long after a purge the bytes are freed that it made useless, at
+// the least: a sweep looks at everything, and must not be all that is done.
+const (
+	sweepDelay = time.Second
+	sweepShare = 20 // of the time that the last one took
+)
 
 // sweepSoon frees them then.
 func (s *Store) sweepSoon() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || s.sweepDue {
 		return
 	}
-	if s.sweeping == nil {
-		s.sweeping = time.AfterFunc(sweepDelay, s.Sweep)
-		return
-	}
-	s.sweeping.Reset(sweepDelay)
+	s.sweepDue = true
+	s.sweeping = time.AfterFunc(max(sweepDelay, sweepShare*s.sweepTook), func() {
+		s.mu.Lock()
+		s.sweepDue = false // what is purged from here on needs another
+		s.mu.Unlock()
+		began := time.Now()
+		s.Sweep()
+		s.mu.Lock()
+		s.sweepTook = time.Since(began)
+		s.mu.Unlock()
+	})
 }
 
 // Sweep takes out what purges have made invalid, and forgets the purges that reach

@@ -110,8 +110,10 @@ type Store struct {
 	objects  int
 	evicted  [evictions]int64
 
-	sweeping *time.Timer
-	closed   bool
+	sweeping  *time.Timer
+	sweepDue  bool
+	sweepTook time.Duration
+	closed    bool
 }
 
 type shard struct {

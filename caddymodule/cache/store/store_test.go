@@ -10,8 +10,10 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -291,6 +293,27 @@ func TestPurge_whatIsForgottenStaysPurged(t *testing.T) {
 	}
 }
 
+// Purges that never pause are swept all the same, and forgotten.
+func TestPurge_aSteadyStreamIsSwept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := New(1 << 20)
+		put(s, "kept", object(s, 10, Tags{Groups: []string{"kept"}}))
+		put(s, "gone", object(s, 10, Tags{Groups: []string{"g0"}}))
+		for i := range 20_000 {
+			s.Purge(Purge{Reach: Group, Value: fmt.Sprint("g", i)})
+			time.Sleep(time.Millisecond)
+		}
+		s.purges.RLock()
+		remembered := len(s.purges.tombs)
+		s.purges.RUnlock()
+		if remembered > 3000 || s.Get("gone") != nil || s.Standing(s.Get("kept")[0]) != Valid {
+			t.Errorf("%d purges are remembered, gone: %v", remembered, s.Get("gone"))
+		}
+		_ = s.Close()
+	})
+}
+
 func TestStream_everyReaderGetsAll(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -490,6 +513,40 @@ func BenchmarkPurgedGroup(b *testing.B) {
 		}
 		_ = s.Close()
 		b.StartTimer()
+	}
+}
+
+// BenchmarkZipf is what two cores make of 10,000 keys, some far more popular than
+// others: looked up, stored again where they were purged, with so many purges among a
+// hundred requests.
+func BenchmarkZipf(b *testing.B) {
+	keys := make([]string, 10_000)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("a key of an ordinary length, for the object %d", i)
+	}
+	for _, percent := range []int{0, 1} {
+		b.Run(fmt.Sprint(percent, "% purges"), func(b *testing.B) {
+			s := New(64 << 20)
+			defer s.Close()
+			b.ReportAllocs()
+			var seed, missed atomic.Uint64
+			b.RunParallel(func(pb *testing.PB) {
+				random := rand.New(rand.NewPCG(1, seed.Add(1)))
+				zipf := rand.NewZipf(random, 1.1, 1, uint64(len(keys)-1))
+				for pb.Next() {
+					i := zipf.Uint64()
+					if percent > 0 && random.IntN(100) < percent {
+						s.Purge(Purge{Reach: Group, Value: keys[i]})
+					}
+					if found := s.Get(keys[i]); len(found) > 0 && s.Standing(found[0]) == Valid {
+						continue
+					}
+					missed.Add(1)
+					put(s, keys[i], object(s, 1024, Tags{URI: keys[i], Groups: []string{keys[i]}}))
+				}
+			})
+			b.ReportMetric(float64(missed.Load())/float64(b.N), "misses/op")
+		})
 	}
 }
 
