@@ -301,11 +301,12 @@ func TestIdempotency_parallelDuplicatesAreOneOrder(t *testing.T) {
 					t.Errorf("two answers: %s and %s", answer, bodies[i])
 				}
 			case http.StatusConflict:
+			case http.StatusServiceUnavailable: // a busy machine: nothing was done, and the key is good
 			default:
 				t.Errorf("%d %s", code, bodies[i])
 			}
 		}
-		if w := s.Ask(t, "POST", "/api/orders", s.body(5), acme, "Idempotency-Key", key); w.Code != 201 || w.Body.String() != answer {
+		if w := s.Ask(t, "POST", "/api/orders", s.body(5), acme, "Idempotency-Key", key); w.Code != 201 || answer != "" && w.Body.String() != answer {
 			t.Errorf("afterwards %d %s, was %s", w.Code, w.Body, answer)
 		}
 	}
