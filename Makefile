@@ -43,8 +43,9 @@ lint: build ## gofmt, go vet, staticcheck, shellcheck, caddy fmt
 	@echo "lint: nothing to complain about"
 
 bench: build ## the figures of docs/PERFORMANCE.md, in some minutes; nothing else should run
-	@.ci/need postgresql wrk haproxy
+	@.ci/need postgresql wrk haproxy nginx varnish
 	go test -run '^$$' -bench . -benchmem ./handoff/... ./caddymodule/...
 	go run ./test/bench edge
+	go run ./test/bench cache
 	go run ./test/bench orders
 	go run ./test/bench revoke
