@@ -26,7 +26,7 @@ test: build ## everything, end to end too, against a real PostgreSQL and a real 
 	@echo "test: every package passed"
 
 conformance: ## the public tests of HTTP caches against edge_cache (docs/CONFORMANCE.md), in a minute
-	@.ci/need nodejs
+	@.ci/need nodejs npm
 	go test -count=1 -v -run Conformance ./test/conformance
 
 lint: build ## gofmt, go vet, staticcheck, shellcheck, caddy fmt
