@@ -8,6 +8,8 @@
 //	fill.go      otherwise one fetch, apart from the client, for all who wait
 //	judge.go     what of it is stored
 //	pass.go      what does not concern the cache, or makes stored things invalid
+//	rehearse.go  what all of them would do, for whoever asks before
+//	stock.go     what is stored, for its operator
 //
 // The rules are those of package rfc9111, the memory is that of package store.
 package cache
@@ -317,6 +319,10 @@ func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	}
 	stage := d.Stage(r.Context(), handoff.SpanCache)
 	q, why := c.ask(r, d)
+	if d.DryRun {
+		stage.End()
+		return q.rehearse(w, next, why)
+	}
 	if why != "" {
 		stage.End()
 		return c.pass(w, r, next, d, q, why)
@@ -388,7 +394,6 @@ const (
 	whyAuth     = "authorization"
 	whyCookie   = "cookie"
 	whyBypass   = "bypass-cookie"
-	whyDryRun   = "dry-run"
 	whyEarly    = "early-data"
 	whyAbsolute = "target"
 )
@@ -412,8 +417,6 @@ func (c *Cache) passes(r *http.Request, d *decision.Decision) string {
 		return whyMethod
 	case len(h["Upgrade"]) > 0:
 		return whyUpgrade
-	case d.DryRun:
-		return whyDryRun
 	case fat(r):
 		return whyBody
 	case !strings.HasPrefix(d.Target, "/"): // absolute-form: its authority and Host may differ

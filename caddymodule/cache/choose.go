@@ -32,7 +32,7 @@ func (q *question) choose() {
 	f := found{flight: q.key}
 	var fields []string
 	selects, asked := "", false
-	for _, o := range q.c.shared.store.Get(q.key) {
+	for _, o := range q.stored() {
 		standing := q.c.shared.store.Standing(o)
 		if standing == store.Invalid || q.before(o) {
 			continue
@@ -59,6 +59,14 @@ func (q *question) choose() {
 		f.use, f.left = q.decide(f.object, f.soft)
 	}
 	q.found = f
+}
+
+// stored gives what is stored under the key. A dry run leaves no trace.
+func (q *question) stored() []*store.Object {
+	if q.d.DryRun {
+		return q.c.shared.store.Peek(q.key)
+	}
+	return q.c.shared.store.Get(q.key)
 }
 
 // decide says what may be done with an object.

@@ -15,10 +15,6 @@ import (
 // pass hands the request on as it is. The answer to one that may change something
 // makes what is stored of its target invalid (RFC 9111, section 4.4).
 func (c *Cache) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, d *decision.Decision, q *question, why string) error {
-	if why == whyDryRun {
-		d.CachePolicy = q.policy
-		return next.ServeHTTP(w, r)
-	}
 	q.passed(why)
 	if why == whyMethod {
 		d.OnAnswer(func(status int, h http.Header) { q.invalidate(status, h) })

@@ -67,7 +67,7 @@ func age(h http.Header, age time.Duration) {
 
 // serve answers with a stored response.
 func (q *question) serve(w http.ResponseWriter, o *store.Object) error {
-	o.Hits.Add(1)
+	q.uses(o)
 	h := w.Header()
 	l := o.Lines.(*lines)
 	old := o.Timing.Age(q.now)
@@ -209,7 +209,7 @@ func (q *question) servePart(w http.ResponseWriter) bool {
 		if use != rfc9111.Fresh {
 			continue
 		}
-		o.Hits.Add(1)
+		q.uses(o)
 		q.hit(left)
 		old := o.Timing.Age(q.now)
 		q.count(spans[0].Length(), old)

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/cache/rfc9111"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/cache/store"
 	"github.com/gatehouse-edge/gatehouse/handoff"
 )
 
@@ -78,11 +79,28 @@ func (c *Cache) provisionCounters() {
 // result says what the cache did, once, in Cache-Status and in the decision.
 func (q *question) result(what, status string) {
 	q.d.Cache, q.d.CacheStatus = what, member+"; "+status
-	q.c.counters[q.policy].results[what].Inc()
+	q.tally(what)
+}
+
+// uses counts that a stored answer is used.
+func (q *question) uses(o *store.Object) {
+	if !q.d.DryRun {
+		o.Hits.Add(1)
+	}
+}
+
+// tally counts what the cache did.
+func (q *question) tally(what string) {
+	if !q.d.DryRun {
+		q.c.counters[q.policy].results[what].Inc()
+	}
 }
 
 // count adds a body that is answered from memory.
 func (q *question) count(bytes int64, age time.Duration) {
+	if q.d.DryRun {
+		return
+	}
 	if bytes > 0 {
 		q.c.counters[q.policy].bytes.Add(float64(bytes))
 	}
@@ -112,7 +130,7 @@ func (q *question) hit(left time.Duration) {
 		detail = `; detail="feed-stale"`
 	}
 	q.d.Cache, q.d.CacheStatus = what, member+"; hit; ttl="+seconds(left)+detail
-	q.c.counters[q.policy].results[what].Inc()
+	q.tally(what)
 }
 
 // missed says why nothing stored was used (RFC 9211, section 2.2).

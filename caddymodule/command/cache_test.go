@@ -360,3 +360,40 @@ func TestPurge_everywhereAsksTheRegion(t *testing.T) {
 		t.Errorf("what was refused was sent: %s", got)
 	}
 }
+
+// What runs says what is stored; a file whom it would be for.
+func TestExplain_saysWhatTheCacheWouldDo(t *testing.T) {
+	p := newCache(t)
+	_, port, _ := strings.Cut(p.site, ":")
+	url := "http://shop.example:" + port + "/page?x=1"
+	explained := func() string {
+		out, err := typed(t, command.Explain, "GET", url, "--address", p.admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if out := explained(); !strings.Contains(out, "cache_policy=public: passes it on; its key is public, http://shop.example:"+port+"/page?x=1; nothing is stored; it is fetched in nobody's name\n") {
+		t.Error(out)
+	}
+	edgetest.Raw(t, p.site, "GET /page?x=1 HTTP/1.1\nHost: shop.example:"+port+"\n\n")
+	for range 2 {
+		if out := explained(); !strings.Contains(out, "cache=hit cache_policy=public: answers; its key is public, ") || !strings.Contains(out, "; what is stored is ") ||
+			!strings.Contains(out, "edge_cache answers with 200; no region sees the request.\n  Cache-Control: max-age=600\n") {
+			t.Error(out)
+		}
+	}
+	if l := p.list(t); l.Found != 1 || l.Items[0].Hits != 0 {
+		t.Errorf("it is counted: %+v", l)
+	}
+	out, err := typed(t, command.Explain, "POST", url, "--address", p.admin)
+	if err != nil || !strings.Contains(out, "cache=pass cache_policy=public cache_why=method: passes it on\n") {
+		t.Errorf("%v\n%s", err, out)
+	}
+
+	file := edgetest.Write(t, "Caddyfile", []byte(writeBoundary(t, p)))
+	out, err = typed(t, command.Explain, "GET", "http://shop.example:0/products/coffee", "--config", file, "--adapter", "caddyfile")
+	if err != nil || strings.Contains(out, "nothing is stored") || !strings.Contains(out, "cache_policy=public: passes it on; its key is public, http://shop.example:0/products/coffee; what is stored is not known here; it is fetched in nobody's name\n") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

@@ -135,7 +135,7 @@ func showExplained(w io.Writer, a *explain.Answer) {
 		if decided := fieldsOf(s.Decided); decided != "" {
 			what = decided + ": " + what
 		}
-		rows = append(rows, []string{rule, s.Where, what})
+		rows = append(rows, []string{rule, s.Where, strings.Join(append([]string{what}, s.Says...), "; ")})
 	}
 	Table(w, "RULE|WHERE|DECIDES", rows)
 	fmt.Fprintf(w, "\n%s\n", plain(a.End))

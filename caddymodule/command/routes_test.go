@@ -46,6 +46,9 @@ http://shop.example:0 {
 	bind 127.0.0.1
 	edge_guard
 	handle /products/* {
+		edge_cache {
+			policy public
+		}
 		edge_region {
 			to eu
 		}
@@ -80,10 +83,10 @@ http://shop.example:0 {
 
 const table = `ROUTE                                           ANSWERED BY              SESSION                           CACHE  BY                                      WHERE
 host shop.example                               goes on                  -                                 -      edge_guard                              Caddyfile:33
-  path /products/*                              region eu                -                                 -      edge_region reverse_proxy               Caddyfile:35
-  path /admin/*                                 home region              required: role admin, fresh 5m0s  -      edge_session edge_region reverse_proxy  Caddyfile:41
+  path /products/*                              region eu                -                                 public edge_cache edge_region reverse_proxy    Caddyfile:35
+  path /admin/*                                 home region              required: role admin, fresh 5m0s  -      edge_session edge_region reverse_proxy  Caddyfile:44
     path /admin/export                          edge                     required: role admin, fresh 5m0s  -      respond                                 …
-  method GET POST, path /old/*, not (header X-New=*)  upstream 127.0.0.1:9999  optional                          -      edge_session reverse_proxy              Caddyfile:56
+  method GET POST, path /old/*, not (header X-New=*)  upstream 127.0.0.1:9999  optional                          -      edge_session reverse_proxy              Caddyfile:59
   any other request                             edge                     -                                 -      error                                   …
 `
 
@@ -159,7 +162,7 @@ func TestCommands_ofAFileRefuseWhatTheyCannotRead(t *testing.T) {
 	dir := t.TempDir()
 	for name, row := range map[string]struct{ file, says string }{
 		"no file":      {"", "no such file"},
-		"a fault":      {strings.Replace(writeBoundary(t, p), "to eu", "to mars", 1), "Caddyfile:36"},
+		"a fault":      {strings.Replace(writeBoundary(t, p), "to eu", "to mars", 1), "Caddyfile:39"},
 		"without edge": {"{\n\tadmin off\n}\nhttp://:0 {\n\trespond hello\n}\n", "has no edge { … }"},
 	} {
 		file := filepath.Join(dir, "Caddyfile")

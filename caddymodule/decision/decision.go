@@ -124,6 +124,9 @@ type Decision struct {
 	// SupposedCountry is the country that a dry run supposes its client in. Empty:
 	// that of the address.
 	SupposedCountry string
+	// Says is what handlers have to say of a dry run beside what they decide, in
+	// sentences that hold no secret.
+	Says []string
 
 	// Auth, and whom the session speaks for. Identity is the zero value unless
 	// the session held.

@@ -30,7 +30,7 @@ func (r *Refusal) Unwrap() error { return r.Problem }
 // [Refusal].
 func (d *Decision) Fork(r *http.Request, who handoff.Identity, key [sha256.Size]byte) *Decision {
 	f := &Decision{
-		RequestID: d.RequestID, POP: d.POP, Target: d.Target, TraceID: d.TraceID,
+		RequestID: d.RequestID, POP: d.POP, Target: d.Target, TraceID: d.TraceID, DryRun: d.DryRun, SupposedCountry: d.SupposedCountry,
 		Identity: who, SessionKey: key, began: time.Now(), forked: true, values: d.values,
 	}
 	if who.Tenant != "" {

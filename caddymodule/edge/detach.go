@@ -6,6 +6,9 @@ import (
 	"github.com/gatehouse-edge/gatehouse/handoff/jwks"
 )
 
+// Detached reports whether the app does not run: see [App.Detach].
+func (a *App) Detached() bool { return a.detached }
+
 // Detach makes an app ready to answer in a process that does not run it, as
 // "caddy edge explain --config" does: it reads files, and Caddy's storage, and
 // asks nobody. There is no feed, and no key set that has to be fetched. What could

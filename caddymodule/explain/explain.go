@@ -30,7 +30,8 @@ type Answer struct {
 	// Steps are what was asked and decided, in that order.
 	Steps []Step `json:"steps"`
 	// Decision is what the access log would say, by its names, less the times taken.
-	// Where the request is sent on, the outcome is another's to decide and absent.
+	// Where the request is sent on, the outcome is another's to decide and absent, and
+	// so is what a cache makes of an answer that it has to ask for.
 	Decision map[string]any `json:"decision"`
 	// End says in a sentence what becomes of it.
 	End string `json:"end"`
@@ -68,6 +69,9 @@ type Step struct {
 	Decided map[string]any `json:"decided,omitempty"`
 	// Did says what it does with the request.
 	Did string `json:"did"`
+	// Says is what it has to say besides, in sentences: of edge_cache the key, without
+	// what a cookie holds, and what is stored under it.
+	Says []string `json:"says,omitempty"`
 }
 
 // shown are the header fields of an answer that say what it is.

@@ -40,7 +40,12 @@ type site struct {
 func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{key: edgetest.Key(t, "EdDSA"), logged: filepath.Join(t.TempDir(), "access.log")}
-	region := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { s.asked.Add(1) }))
+	region := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.asked.Add(1)
+		if strings.HasSuffix(r.URL.Path, "/kept") {
+			w.Header().Set("Cache-Control", "max-age=600")
+		}
+	}))
 	t.Cleanup(region.Close)
 	issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		s.fetched.Add(1)
@@ -110,6 +115,28 @@ http://:0 {
 	handle /pinned/* {
 		edge_region {
 			to us
+		}
+		import home
+	}
+	handle /pages/* {
+		edge_cache {
+			policy public
+			ignore_query utm_*
+			bypass_cookie preview
+			cookie theme
+		}
+		edge_region {
+			to us
+		}
+		import home
+	}
+	handle /shells/* {
+		edge_session
+		edge_cache {
+			policy tenant
+		}
+		edge_region {
+			rewrite "/{edge.region}{uri}"
 		}
 		import home
 	}
@@ -267,7 +294,7 @@ func metrics(t *testing.T) string {
 
 // raw is the request of q on the wire.
 func raw(q *explain.Question) string {
-	request := q.Method + " " + q.URL + " HTTP/1.1\nHost: pop.example\n"
+	request := q.Method + " " + q.URL + " HTTP/1.1\nHost: localhost\n" // which a path is explained for
 	for _, line := range q.Header {
 		request += line + "\n"
 	}
@@ -330,6 +357,19 @@ func TestExplain_isWhatHappens(t *testing.T) {
 		{"experiment and flag", explain.Question{Method: "GET", URL: "/shop", Cookies: []string{"session=" + good}}, 0},
 		{"experiment, met before", explain.Question{Method: "GET", URL: "/shop", Cookies: []string{"session=" + good}}, 0},
 		{"experiment, another user", explain.Question{Method: "GET", URL: "/shop", Cookies: []string{"session=" + admin}}, 0},
+		{"cache, nothing stored", explain.Question{Method: "GET", URL: "/pages/kept?utm_x=1", Cookies: []string{"theme=dark", "session=" + good}}, sent},
+		{"cache, stored", explain.Question{Method: "GET", URL: "/pages/kept", Cookies: []string{"theme=dark"}}, 200},
+		{"cache, another key", explain.Question{Method: "GET", URL: "/pages/kept"}, sent},
+		{"cache, HEAD of what is stored", explain.Question{Method: "HEAD", URL: "/pages/kept"}, 200},
+		{"cache, HEAD of what is not", explain.Question{Method: "HEAD", URL: "/pages/x"}, sent},
+		{"cache, not stored", explain.Question{Method: "GET", URL: "/pages/x"}, sent},
+		{"cache, a write", explain.Question{Method: "POST", URL: "/pages/x"}, sent},
+		{"cache, a cookie", explain.Question{Method: "GET", URL: "/pages/kept", Cookies: []string{"preview=1"}}, sent},
+		{"cache, credentials", explain.Question{Method: "GET", URL: "/pages/kept", Header: []string{bearer}}, sent},
+		{"cache of a tenant, nobody", explain.Question{Method: "GET", URL: "/shells/kept"}, 401},
+		{"cache of a tenant", explain.Question{Method: "GET", URL: "/shells/kept", Cookies: []string{"session=" + good}}, sent},
+		{"cache of a tenant, stored", explain.Question{Method: "GET", URL: "/shells/kept", Cookies: []string{"session=" + good}}, 200},
+		{"cache of a tenant, another user", explain.Question{Method: "GET", URL: "/shells/kept", Cookies: []string{"session=" + admin}}, 200},
 		{"handle_path", explain.Question{Method: "GET", URL: "/stripped/x"}, 203},
 		{"another upstream", explain.Question{Method: "GET", URL: "/broken"}, sent},
 		{"the edge's keys", explain.Question{Method: "GET", URL: "/.well-known/edge-jwks.json"}, 200},
@@ -377,6 +417,10 @@ func TestExplain_isWhatHappens(t *testing.T) {
 		if isSent {
 			asked++
 			delete(happened, handoff.FieldOutcome) // the region's answer decides it
+			if explained.Decision[handoff.FieldCache] == nil {
+				delete(happened, handoff.FieldCache) // and what a cache makes of it
+				delete(happened, handoff.FieldCacheWhy)
+			}
 		}
 		if got := tidy(explained.Decision); !reflect.DeepEqual(got, happened) {
 			t.Errorf("%s\nexplained %v\nhappened  %v", row.name, got, happened)
@@ -479,5 +523,55 @@ func TestExplain_saysWhereEachRuleStands(t *testing.T) {
 	}
 	if ours != 2 || a.Steps[len(a.Steps)-1].Rule != "error" {
 		t.Errorf("%+v", a.Steps)
+	}
+}
+
+// Of a fetch for the cache it says in whose name that is, under which key, and what is
+// stored; of cookies only the names.
+func TestExplain_saysWhatTheCacheHolds(t *testing.T) {
+	s := newSite(t)
+	good := s.token(t, jwt.MapClaims{"sub": "ada-of-acme"})
+	explained := func(q explain.Question) (says, whole string) {
+		t.Helper()
+		a, err := explain.Explain(caddy.ActiveContext(), s.config, &q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, step := range a.Steps {
+			if step.Rule == "edge_cache" {
+				says = strings.Join(step.Says, "; ")
+			}
+		}
+		document, err := json.Marshal(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return says, string(document)
+	}
+	page := explain.Question{Method: "GET", URL: "/pages/kept?a=b&utm_x=y", Cookies: []string{"theme=dark-as-the-night", "session=" + good}}
+	says, whole := explained(page)
+	if want := "its key is public, http://localhost/pages/kept?a=b, cookie theme; nothing is stored; it is fetched in nobody's name"; says != want {
+		t.Errorf("%q, want %q", says, want)
+	}
+	if strings.Contains(whole, "dark-as-the-night") || strings.Contains(whole, "ada-of-acme") || !strings.Contains(whole, `"target":"/pages/kept?a=b"`) {
+		t.Errorf("%s", whole)
+	}
+	edgetest.Raw(t, s.address, raw(&page))
+	for range 2 { // it leaves no trace
+		if says, _ := explained(page); !regexp.MustCompile(`; what is stored is \ds old, and fresh for (10m0s|9m5\ds)$`).MatchString(says) {
+			t.Errorf("%q", says)
+		}
+	}
+	shell := explain.Question{Method: "GET", URL: "/shells/x", Cookies: []string{"session=" + good}}
+	says, whole = explained(shell)
+	if want := "its key is tenant acme, http://localhost/shells/x; nothing is stored; it is fetched in the name of tenant acme"; says != want {
+		t.Errorf("%q, want %q", says, want)
+	}
+	if !strings.Contains(whole, `"tenant_id":"acme"`) || strings.Contains(whole, `"sub":"ada-of-acme"`) {
+		t.Errorf("asserted otherwise: %s", whole)
+	}
+	edgetest.Raw(t, s.address, raw(&shell))
+	if says, _ := explained(shell); !strings.Contains(says, "; nothing is stored: the last answer was not (") {
+		t.Errorf("%q", says)
 	}
 }

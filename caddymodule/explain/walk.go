@@ -152,21 +152,37 @@ func (w *walk) invoke(i *caddyhttp.Invoke, next caddyhttp.Handler, rw http.Respo
 // decided until it passed the request on.
 func (w *walk) ours(h caddyhttp.MiddlewareHandler, name, path string, next caddyhttp.Handler, rw http.ResponseWriter, req *http.Request) error {
 	at := w.step(Step{Rule: name, Where: w.where(path)})
-	before, passed := w.decided(req), false
+	before, said, passed, failed := w.decided(req), w.says(req), false, false
 	told := func(did string) {
 		s := &w.answer.Steps[at]
 		s.Decided, s.Did = news(before, w.decided(req)), did
+		if all := w.says(req); len(all) > len(said) {
+			s.Says = all[len(said):]
+		}
 	}
 	err := h.ServeHTTP(rw, req, caddyhttp.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) error {
 		passed = true
 		told("passes it on")
-		return next.ServeHTTP(rw, req)
+		err := next.ServeHTTP(rw, req)
+		failed = err != nil
+		return err
 	}))
-	if !passed {
+	switch {
+	case !passed:
 		told("answers")
+		w.by = name
+	case failed && err == nil: // a cache, with what is stale
+		w.answer.Steps[at].Did += ", and answers since that fails"
 		w.by = name
 	}
 	return err
+}
+
+func (w *walk) says(req *http.Request) []string {
+	if d := decision.Of(req.Context()); d != nil {
+		return d.Says
+	}
+	return nil
 }
 
 func (w *walk) decided(req *http.Request) map[string]any {

@@ -171,6 +171,14 @@ func (s *Store) Get(key string) []*Object {
 	return *r.objects.Load()
 }
 
+// Peek is Get, for whoever only looks: nothing counts it.
+func (s *Store) Peek(key string) []*Object {
+	if r := s.find(key); r != nil {
+		return *r.objects.Load()
+	}
+	return nil
+}
+
 // Put stores an object under a key, in place of the one with the same Select, or,
 // for a part, of the parts with the same Select that it replaces. It reports
 // whether it did: an object that is purged already, or for which there is no room,
