@@ -75,6 +75,12 @@ func (s *site) addressNow() string {
 
 func newSite(t testing.TB, o *origin, routes string) *site {
 	t.Helper()
+	return newSiteWith(t, o, "", routes)
+}
+
+// newSiteWith has further options in the edge's block.
+func newSiteWith(t testing.TB, o *origin, options, routes string) *site {
+	t.Helper()
 	key := edgetest.Key(t, "EdDSA")
 	s := &site{t: t, tokens: map[string]string{}}
 	s.config = `{
@@ -93,6 +99,7 @@ func newSite(t testing.TB, o *origin, routes string) *site {
 			key_file ` + edgetest.KeyFile(t, jwks.Key{ID: "k1", Material: edgetest.Public(key)}) + `
 			audience gatehouse
 		}
+		` + options + `
 	}
 }
 http://:0 {

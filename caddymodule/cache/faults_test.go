@@ -1,0 +1,251 @@
+package cache_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// An origin that takes longer than others wait for it: who waits no more goes alone,
+// and the slow answer is stored all the same.
+func TestFault_anOriginThatIsSlow(t *testing.T) {
+	slow := make(gate)
+	var n atomic.Int64
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		i := n.Add(1)
+		if i == 1 {
+			slow.wait(r)
+		}
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("X-Answer", fmt.Sprint(i))
+		_, _ = io.WriteString(w, "page")
+	})
+	s := newSite(t, o, "edge_cache {\n\t\twait 100ms\n\t}\n\treverse_proxy ORIGIN")
+	first := make(chan got, 1)
+	go func() { first <- s.get("/page") }()
+	eventually(t, "the first is asked for", func() bool { return n.Load() == 1 })
+	s.get("/page").is(t, 200, "page", "fwd=uri-miss") // after 100ms, alone
+	s.get("/page").is(t, 200, "page", "hit")          // by then it is stored
+	close(slow)
+	(<-first).is(t, 200, "page", "fwd=uri-miss")
+	if n := n.Load(); n != 2 {
+		t.Errorf("the origin was asked %d times", n)
+	}
+}
+
+// A body that is many times the memory passes through it: to a client that is fast and
+// one that is slow, of known length and of unknown.
+func TestFault_aBodyLargerThanTheMemory(t *testing.T) {
+	const size = 128 << 20
+	chunk := bytes.Repeat([]byte("0123456789abcdef"), 4<<10)
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		if r.URL.Path == "/length" {
+			w.Header().Set("Content-Length", strconv.Itoa(size))
+		}
+		for range size / len(chunk) {
+			if _, err := w.Write(chunk); err != nil {
+				return
+			}
+		}
+	})
+	s := newSiteWith(t, o, "cache {\n\t\t\tmemory 8MiB\n\t\t}", "edge_cache {\n\t\tmax_object 1GiB\n\t}\n\treverse_proxy ORIGIN")
+	for _, path := range []string{"/length", "/unknown"} {
+		runtime.GC()
+		var before, during runtime.MemStats
+		runtime.ReadMemStats(&before)
+		res, err := s.client.Get("http://" + s.address + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		buffer := make([]byte, 256<<10)
+		var read, most int64
+		for {
+			n, err := res.Body.Read(buffer)
+			for i, b := range buffer[:n] {
+				if at := read + int64(i); i%997 == 0 && b != chunk[at%16] {
+					t.Fatalf("%s: byte %d is %q", path, at, b)
+				}
+			}
+			if read>>25 != (read+int64(n))>>25 { // each 32 MiB
+				runtime.ReadMemStats(&during)
+				most = max(most, int64(during.HeapInuse)-int64(before.HeapInuse))
+			}
+			read += int64(n)
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatalf("%s: after %d bytes: %v", path, read, err)
+			}
+		}
+		_ = res.Body.Close()
+		if read != size || most > size/4 {
+			t.Errorf("%s: %d bytes, for which the heap grew by %d", path, read, most)
+		}
+	}
+	eventually(t, "nothing is set apart", func() bool { return counts(t, "gatehouse_edge_cache_")["gatehouse_edge_cache_reserved_bytes"] == 0 })
+	if stored := counts(t, "gatehouse_edge_cache_")["gatehouse_edge_cache_objects"]; stored != 0 {
+		t.Errorf("%v objects are stored", stored)
+	}
+}
+
+// Thousands of variants of one page take the room of sixteen.
+func TestFault_thousandsOfVariants(t *testing.T) {
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Vary", "X-Theme")
+		_, _ = io.WriteString(w, r.Header.Get("X-Theme")+strings.Repeat(" ", 1000))
+	})
+	s := newSite(t, o, "edge_cache {\n\t\theader X-Theme\n\t}\n\treverse_proxy ORIGIN")
+	const clients, each = 8, 500
+	var wait sync.WaitGroup
+	for c := range clients {
+		wait.Go(func() {
+			for i := range each {
+				theme := fmt.Sprint(c, "-", i)
+				if a := s.get("/page", "X-Theme", theme); strings.TrimSpace(a.body) != theme {
+					t.Errorf("%s got %s", theme, a.body)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	now := counts(t, "gatehouse_edge_cache_")
+	if now["gatehouse_edge_cache_objects"] > 16 || now["gatehouse_edge_cache_stored_bytes"] > 64<<10 {
+		t.Errorf("%v", now)
+	}
+}
+
+// A 304 with other validators than the one that was asked with is about something else,
+// and the page is asked for anew; one with the same, or with none, is about the page.
+func TestFault_a304WithOtherValidators(t *testing.T) {
+	for name, row := range map[string]struct {
+		stored, answered [2]string // ETag, Last-Modified
+		anew             bool
+	}{
+		"the same tag":         {[2]string{`"a"`}, [2]string{`"a"`}, false},
+		"another tag":          {[2]string{`"a"`}, [2]string{`"b"`}, true},
+		"another weak tag":     {[2]string{`"a"`}, [2]string{`W/"b"`}, true},
+		"its tag, weak":        {[2]string{`"a"`}, [2]string{`W/"a"`}, false},
+		"a weak tag, strong":   {[2]string{`W/"a"`}, [2]string{`"a"`}, true},
+		"a weak tag":           {[2]string{`W/"a"`}, [2]string{`W/"a"`}, false},
+		"none":                 {[2]string{`"a"`}, [2]string{}, false},
+		"its date":             {[2]string{"", "Mon, 02 Jan 2006 15:04:05 GMT"}, [2]string{"", "Mon, 02 Jan 2006 15:04:05 GMT"}, false},
+		"another date":         {[2]string{"", "Mon, 02 Jan 2006 15:04:05 GMT"}, [2]string{"", "Mon, 02 Jan 2006 15:04:06 GMT"}, true},
+		"another tag, a date":  {[2]string{`"a"`, "Mon, 02 Jan 2006 15:04:05 GMT"}, [2]string{`"b"`, "Mon, 02 Jan 2006 15:04:05 GMT"}, true},
+		"a tag where none was": {[2]string{"", "Mon, 02 Jan 2006 15:04:05 GMT"}, [2]string{`"b"`, "Mon, 02 Jan 2006 15:04:05 GMT"}, true},
+		"no tag at all":        {[2]string{`"a"`}, [2]string{"b"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set := func(h http.Header, v [2]string) {
+				for i, field := range [...]string{"Etag", "Last-Modified"} {
+					if v[i] != "" {
+						h.Set(field, v[i])
+					}
+				}
+			}
+			var n atomic.Int64
+			o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Cache-Control", "no-cache")
+				if len(r.Header["If-None-Match"])+len(r.Header["If-Modified-Since"]) > 0 {
+					set(w.Header(), row.answered)
+					w.WriteHeader(304)
+					return
+				}
+				set(w.Header(), row.stored)
+				fmt.Fprint(w, "page ", n.Add(1))
+			})
+			s := newSite(t, o, "edge_cache\n\treverse_proxy ORIGIN")
+			s.get("/page").is(t, 200, "page 1", "fwd=uri-miss")
+			if row.anew {
+				s.get("/page").is(t, 200, "page 2", "fwd=stale; fwd-status=200")
+			} else {
+				s.get("/page").is(t, 200, "page 1", "fwd=stale; fwd-status=304")
+			}
+		})
+	}
+}
+
+// Clocks that are wrong make nothing fresh for longer than it says, and harm nobody.
+func TestFault_clocksThatAreWrong(t *testing.T) {
+	now := time.Now().UTC()
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		for name, values := range r.URL.Query() {
+			w.Header()[name] = values
+		}
+		_, _ = io.WriteString(w, "page")
+	})
+	s := newSite(t, o, "edge_cache\n\treverse_proxy ORIGIN")
+	date := func(d time.Duration) string {
+		return strings.ReplaceAll(now.Add(d).Format(http.TimeFormat), " ", "%20")
+	}
+	for name, row := range map[string]struct {
+		query string
+		ttl   string // what is left at first; "": it is stale, or not stored
+	}{
+		"Date an hour ahead":       {"Date=" + date(time.Hour), "60"},
+		"Date a year ahead":        {"Date=" + date(365*24*time.Hour), "60"},
+		"Date half a minute ago":   {"Date=" + date(-30*time.Second), "3"}, // thirty or so
+		"Date an hour ago":         {"Date=" + date(-time.Hour), "-"},
+		"Date of 1970":             {"Date=Thu,%2001%20Jan%201970%2000:00:00%20GMT", "-"},
+		"Date that is none":        {"Date=yesterday", "60"},
+		"Age of an hour":           {"Age=3600", "-354"},
+		"Age beyond all bounds":    {"Age=99999999999999999999999", "-"},
+		"Age below zero":           {"Age=-5", "60"},
+		"two of Age":               {"Age=10&Age=3600", "50"},
+		"max-age beyond all":       {"Cache-Control=max-age%3D99999999999999999999999", "2147483648"},
+		"Expires ahead of its own": {"Cache-Control=public&Date=" + date(time.Hour) + "&Expires=" + date(time.Hour+time.Minute), "60"},
+		"Expires, both in 1980":    {"Cache-Control=public&Date=Tue,%2001%20Jan%201980%2000:00:00%20GMT&Expires=Tue,%2001%20Jan%201980%2000:01:00%20GMT", "-"},
+	} {
+		a := s.get("/page?" + row.query)
+		_, ttl, ok := strings.Cut(a.cache(), "ttl=")
+		if row.ttl == "-" && !ok { // not worth to be stored
+			continue
+		}
+		if !strings.HasPrefix(ttl, row.ttl) {
+			t.Errorf("%s: %s, want a ttl of %s", name, a.cache(), row.ttl)
+		}
+		if b := s.get("/page?" + row.query); strings.HasPrefix(b.cache(), "hit") == strings.HasPrefix(row.ttl, "-") {
+			t.Errorf("%s: then %s", name, b.cache())
+		}
+	}
+}
+
+// The cache takes no coding apart: what says gzip and is none passes as it is.
+func TestFault_aCodingThatIsNone(t *testing.T) {
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	_, _ = io.WriteString(z, strings.Repeat("text ", 100))
+	_ = z.Close()
+	bodies := map[string]string{"/plain": strings.Repeat("plain text ", 100), "/cut": packed.String()[:packed.Len()/2], "/well": packed.String(), "/empty": ""}
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Content-Encoding", "gzip")
+		w.Header().Set("Content-Type", "text/plain")
+		w.Header().Set("Vary", "Accept-Encoding")
+		_, _ = io.WriteString(w, bodies[r.URL.Path])
+	})
+	for _, outside := range []string{"", "encode\n\t"} {
+		s := newSite(t, o, outside+"edge_cache\n\treverse_proxy ORIGIN")
+		for path, body := range bodies {
+			for _, cache := range []string{"fwd=uri-miss", "hit"} {
+				a := s.get(path, "Accept-Encoding", "gzip")
+				a.is(t, 200, body, cache)
+				if a.Header.Get("Content-Encoding") != "gzip" || a.Header.Get("Content-Length") != strconv.Itoa(len(body)) {
+					t.Errorf("%s: %v", path, a.Header)
+				}
+			}
+		}
+	}
+}
