@@ -249,3 +249,133 @@ func TestFault_aCodingThatIsNone(t *testing.T) {
 		}
 	}
 }
+
+// An object that grows while its parts are asked for: parts of two states are never put
+// together, and a 206 that is not what it says is nobody's.
+func TestFault_rangesOfAnObjectThatGrows(t *testing.T) {
+	var state atomic.Value // what the origin has, and its tag
+	type content struct{ body, tag string }
+	state.Store(content{"0123456789", `"one"`})
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		c := state.Load().(content)
+		h := w.Header()
+		h.Set("Cache-Control", "max-age=60")
+		if c.tag != "" {
+			h.Set("Etag", c.tag)
+		}
+		var first, last int
+		if n, _ := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &first, &last); n != 2 {
+			_, _ = io.WriteString(w, c.body)
+			return
+		}
+		part := c.body[first : last+1]
+		switch r.URL.Path {
+		case "/short":
+			h.Set("Content-Length", strconv.Itoa(len(part)))
+			h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, len(c.body)))
+			w.WriteHeader(206)
+			_, _ = io.WriteString(w, part[1:])
+			return
+		case "/other-length":
+			h.Set("Content-Length", strconv.Itoa(len(part)-1))
+			h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, len(c.body)))
+			w.WriteHeader(206)
+			_, _ = io.WriteString(w, part[1:])
+			return
+		case "/other-part":
+			h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first+1, last+1, len(c.body)))
+		case "/backwards":
+			h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", last, first, len(c.body)))
+		case "/beyond":
+			h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, last))
+		case "/unknown":
+			h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/*", first, last))
+		default:
+			h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, len(c.body)))
+		}
+		h.Set("Content-Length", strconv.Itoa(len(part)))
+		w.WriteHeader(206)
+		_, _ = io.WriteString(w, part)
+	})
+	s := newSite(t, o, "edge_cache\n\treverse_proxy ORIGIN")
+	part := func(path, span string) got { return s.get(path, "Range", "bytes="+span) }
+	stored := func(path, span string) bool {
+		a := part(path, span)
+		return strings.HasPrefix(a.cache(), "hit")
+	}
+
+	// Two that meet are the whole.
+	part("/same", "0-4").is(t, 206, "01234", "fwd=uri-miss")
+	part("/same", "5-9").is(t, 206, "56789", "fwd=partial")
+	a := s.get("/same")
+	a.is(t, 200, "0123456789", "hit")
+	if a.Header.Get("Content-Length") != "10" || a.Header.Get("Content-Range") != "" {
+		t.Errorf("%v", a.Header)
+	}
+	s.ask("HEAD", "/same", "").is(t, 200, "", "hit")
+	part("/same", "3-6").is(t, 206, "3456", "hit")
+
+	// They overlap, they are out of order, one is within the other.
+	part("/overlap", "4-9").is(t, 206, "456789", "fwd=uri-miss")
+	part("/overlap", "0-6").is(t, 206, "0123456", "fwd=partial")
+	s.get("/overlap").is(t, 200, "0123456789", "hit")
+	part("/within", "1-8").is(t, 206, "12345678", "fwd=uri-miss")
+	part("/within", "2-3").is(t, 206, "23", "hit")
+	part("/within", "0-8").is(t, 206, "012345678", "fwd=partial")
+	s.get("/within").is(t, 200, "0123456789", "fwd=partial")
+
+	// Another state.
+	for path, next := range map[string]content{
+		"/new-tag":     {"abcdefghij", `"two"`},
+		"/new-size":    {"0123456789ab", `"one"`},
+		"/weak":        {"0123456789", `W/"one"`},
+		"/without-tag": {"abcdefghij", ""},
+	} {
+		state.Store(content{"0123456789", `"one"`})
+		part(path, "0-4").is(t, 206, "01234", "fwd=uri-miss")
+		state.Store(next)
+		part(path, "5-9").is(t, 206, next.body[5:10], "fwd=partial")
+		if a := s.get(path); a.body != next.body {
+			t.Errorf("%s: %q", path, a.body)
+		}
+		for _, span := range []string{"0-4", "5-9", "3-6"} {
+			var first, last int
+			_, _ = fmt.Sscanf(span, "%d-%d", &first, &last)
+			if a := part(path, span); a.StatusCode != 206 || a.body != next.body[first:last+1] {
+				t.Errorf("%s %s: %d %q", path, span, a.StatusCode, a.body)
+			}
+		}
+	}
+
+	// Not what it says.
+	state.Store(content{"0123456789", `"one"`})
+	for _, path := range []string{"/other-length", "/backwards", "/beyond", "/unknown"} {
+		part(path, "2-5")
+		if path != "/unknown" && stored(path, "2-5") {
+			t.Errorf("%s is stored", path)
+		}
+		part(path, "0-1")
+		part(path, "6-9")
+		s.get(path).is(t, 200, "0123456789", "fwd=")
+	}
+	if res, err := s.client.Do(withRange(t, "http://"+s.address+"/short", "bytes=2-5")); err == nil {
+		body, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err == nil {
+			t.Errorf("%q looks like four bytes", body)
+		}
+	}
+	s.get("/short").is(t, 200, "0123456789", "fwd=uri-miss")
+	part("/other-part", "2-5")
+	part("/other-part", "3-6").is(t, 206, "*", "hit") // as it says
+}
+
+func withRange(t testing.TB, target, span string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequest("GET", target, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Range", span)
+	return r
+}

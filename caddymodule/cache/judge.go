@@ -3,6 +3,7 @@ package cache
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/cache/rfc9111"
@@ -127,6 +128,9 @@ func (c *Cache) combined(key string, o *store.Object) *store.Object {
 		if last.Part.First > first.Part.Last+1 {
 			continue // they do not meet
 		}
+		if max(first.Part.Last, last.Part.Last)-first.Part.First >= c.limits.maxObject {
+			continue
+		}
 		body := store.Body{Pieces: slices.Clone(first.Body.Pieces), Size: first.Body.Size}
 		if last.Part.Last > first.Part.Last {
 			_ = last.Body.Section(first.Part.Last+1-last.Part.First, last.Body.Size-1, func(p []byte) error {
@@ -142,6 +146,7 @@ func (c *Cache) combined(key string, o *store.Object) *store.Object {
 		whole := o.Stored
 		whole.Status, whole.Header = http.StatusOK, o.Header.Clone()
 		delete(whole.Header, "Content-Range")
+		whole.Header["Content-Length"] = []string{strconv.FormatInt(o.Part.Size, 10)} // not the part's
 		w := c.object(&whole, o.Timing, o.Body)
 		w.Vary, w.Select, w.Tags, w.Ticket = o.Vary, o.Select, o.Tags, o.Ticket
 		return w
