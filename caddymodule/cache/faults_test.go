@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"sync"
@@ -174,6 +175,72 @@ func TestFault_a304WithOtherValidators(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a 304 has for one client alone is not for those who waited for it.
+func TestFault_a304ForOneClient(t *testing.T) {
+	for name, h := range map[string][2]string{"a cookie": {"Set-Cookie", "basket=1"}, "private": {"Cache-Control", "private"}, "no-store": {"Cache-Control", "no-store"}} {
+		t.Run(name, func(t *testing.T) {
+			validated, answer := make(gate), make(gate)
+			var n atomic.Int64
+			var once sync.Once
+			o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Etag", `"a"`)
+				w.Header().Set("Cache-Control", "no-cache")
+				if r.Header.Get("If-None-Match") != "" {
+					once.Do(func() { close(validated) })
+					answer.wait(r)
+					w.Header().Set(h[0], h[1])
+					w.Header().Set("X-For", fmt.Sprint(n.Add(1)))
+					w.WriteHeader(304)
+					return
+				}
+				_, _ = io.WriteString(w, "page")
+			})
+			s := newSite(t, o, "edge_cache\n\treverse_proxy ORIGIN")
+			s.get("/page").is(t, 200, "page", "fwd=uri-miss")
+			answers := make(chan got, 5)
+			go func() { answers <- s.get("/page") }()
+			<-validated
+			for range 4 {
+				go func() { answers <- s.get("/page") }()
+			}
+			waitFor(t, "follow", 4)
+			close(answer)
+			seen := map[string]bool{}
+			for range 5 {
+				a := <-answers
+				a.is(t, 200, "page", "")
+				if to := a.Header.Get("X-For"); to != "" {
+					if seen[to] {
+						t.Errorf("%s was given to two clients", to)
+					}
+					seen[to] = true
+				}
+			}
+			if a := s.get("/page"); strings.HasPrefix(a.cache(), "hit") {
+				t.Errorf("stored: %s", a.cache())
+			}
+		})
+	}
+}
+
+// waitFor waits until n goroutines are in a method of the cache.
+func waitFor(t testing.TB, method string, n int) {
+	t.Helper()
+	eventually(t, fmt.Sprint(n, " in ", method), func() bool { return inside(method) >= n })
+}
+
+// inside is how many goroutines are in a method of the cache.
+func inside(method string) (n int) {
+	var stacks bytes.Buffer
+	_ = pprof.Lookup("goroutine").WriteTo(&stacks, 2)
+	for stack := range strings.SplitSeq(stacks.String(), "\n\n") {
+		if strings.Contains(stack, "gatehouse/caddymodule/cache.") && strings.Contains(stack, ")."+method+"(") {
+			n++
+		}
+	}
+	return n
 }
 
 // Clocks that are wrong make nothing fresh for longer than it says, and harm nobody.

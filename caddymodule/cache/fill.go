@@ -77,6 +77,7 @@ type fill struct {
 	selects  string
 	part     *rfc9111.ContentRange
 	renewed  *store.Object
+	own      bool // what renewed is the leader's alone
 	err      error
 	route    decision.Route
 
@@ -374,7 +375,7 @@ func (w *writer) WriteHeader(status int) {
 	}
 	received := time.Now()
 	if status == http.StatusNotModified && f.object != nil {
-		f.renew(w.header, received)
+		f.renew(w.header.Clone(), received)
 		return
 	}
 	f.arrive(status, w.header.Clone(), received)
@@ -502,8 +503,9 @@ func lengthOf(h http.Header) int64 {
 
 // renew takes a 304: it freshens what is stored (RFC 9111, section 4.3.4). Where it is
 // about nothing that is, or where that was purged meanwhile, the origin is asked
-// again, without a condition.
+// again, without a condition. What may not be stored by it is its own client's alone.
 func (f *fill) renew(h http.Header, received time.Time) {
+	private, behind := f.fork.Dressed(h, http.StatusNotModified), f.fork.Route().ServedBy != ""
 	all := append([]*store.Object{f.object}, f.others...)
 	stored := make([]*rfc9111.Stored, len(all))
 	for i, o := range all {
@@ -519,15 +521,21 @@ func (f *fill) renew(h http.Header, received time.Time) {
 		if selected && o != f.object { // another variant is what this request selects by now
 			newer.Vary, newer.Select = f.object.Vary, f.object.Select
 		}
-		if selected {
-			f.renewed = newer
+		why := f.c.refuses(f.base, f.sent, &newer.Stored, &newer.Timing, false)
+		if private {
+			why = whyOurs
 		}
-		if why := f.c.refuses(f.base, f.sent, &newer.Stored, &newer.Timing, false); why != "" {
+		if selected {
+			f.renewed, f.own = newer, why != "" || behind
+		}
+		switch {
+		case why != "":
 			f.c.shared.store.Remove(f.key, o)
 			f.c.shared.forget(f.key, why)
-			continue
+		case behind: // a fallback knows nothing newer, which makes nothing fresh
+		default:
+			f.c.shared.store.Put(f.key, newer)
 		}
-		f.c.shared.store.Put(f.key, newer)
 	}
 	if f.renewed == nil {
 		f.again = true
@@ -696,7 +704,7 @@ func (q *question) follow(w http.ResponseWriter, f *fill) (done bool, err error)
 		}
 		q.d.Adopt(f.route)
 		return true, q.failed(w, f)
-	case f.renewed != nil && f.renewed.Select == q.selecting(f.renewed.Vary):
+	case f.renewed != nil && !f.own && f.renewed.Select == q.selecting(f.renewed.Vary):
 		q.d.Adopt(f.route)
 		q.collapsed(f)
 		q.now = time.Now()
