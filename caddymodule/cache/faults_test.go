@@ -243,6 +243,71 @@ func inside(method string) (n int) {
 	return n
 }
 
+// Errors of the origin: whoever has something stale to stand in gets that; the others
+// wait for one fetch at a time, and get its error, unless it is for one alone.
+func TestFault_aStormOfErrors(t *testing.T) {
+	const clients = 60
+	var mode atomic.Value
+	var begun gate
+	mode.Store("")
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		switch how := mode.Load().(string); how {
+		case "":
+			h.Set("Cache-Control", "max-age=0, stale-if-error=60")
+			_, _ = io.WriteString(w, "page")
+			return
+		case "a cookie":
+			h.Set("Set-Cookie", "a=b")
+		case "no-store":
+			h.Set("Cache-Control", "no-store")
+		}
+		begun.wait(r)
+		w.WriteHeader(503)
+		_, _ = io.WriteString(w, "closed")
+	})
+	s := newSite(t, o, "edge_cache\n\treverse_proxy ORIGIN")
+	storm := func(path string) []got {
+		begun = make(gate)
+		answers := make(chan got, clients)
+		for range clients {
+			go func() { answers <- s.get(path) }()
+		}
+		waitFor(t, "fetch", clients)
+		close(begun)
+		all := make([]got, clients)
+		for i := range all {
+			all[i] = <-answers
+		}
+		return all
+	}
+	s.get("/kept").is(t, 200, "page", "fwd=uri-miss")
+	mode.Store("503")
+	for _, a := range storm("/kept") {
+		a.is(t, 200, "page", "hit; ttl=")
+	}
+	if n := o.count("/kept"); n > 3 {
+		t.Errorf("with a stale answer the origin was asked %d times", n)
+	}
+	for _, a := range storm("/none") {
+		a.is(t, 503, "closed", "fwd=uri-miss")
+	}
+	if n := o.count("/none"); n > 2 {
+		t.Errorf("without one the origin was asked %d times", n)
+	}
+	s.get("/none").is(t, 503, "closed", `fwd=uri-miss; fwd-status=503; detail="`)
+	for _, how := range []string{"a cookie", "no-store"} {
+		mode.Store(how)
+		path := "/" + strings.ReplaceAll(how, " ", "-")
+		for _, a := range storm(path) {
+			a.is(t, 503, "closed", "fwd=uri-miss")
+		}
+		if n := o.count(path); n != clients {
+			t.Errorf("%s: the origin was asked %d times", how, n)
+		}
+	}
+}
+
 // Clocks that are wrong make nothing fresh for longer than it says, and harm nobody.
 func TestFault_clocksThatAreWrong(t *testing.T) {
 	now := time.Now().UTC()
@@ -445,4 +510,36 @@ func withRange(t testing.TB, target, span string) *http.Request {
 	}
 	r.Header.Set("Range", span)
 	return r
+}
+
+// A range that the origin refuses is one client's, and has nobody else go alone.
+func TestFault_aRangeBeyondTheEnd(t *testing.T) {
+	first, go_ := make(gate), make(gate)
+	var once sync.Once
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		if r.Header.Get("Range") != "" {
+			w.Header().Set("Content-Range", "bytes */4")
+			w.WriteHeader(416)
+			return
+		}
+		once.Do(func() { close(first) })
+		go_.wait(r)
+		_, _ = io.WriteString(w, "page")
+	})
+	s := newSite(t, o, "edge_cache\n\treverse_proxy ORIGIN")
+	s.get("/page", "Range", "bytes=1000-").is(t, 416, "", "fwd=uri-miss")
+	answers := make(chan got, 20)
+	for range 20 {
+		go func() { answers <- s.get("/page") }()
+	}
+	<-first
+	waitFor(t, "fetch", 20)
+	close(go_)
+	for range 20 {
+		(<-answers).is(t, 200, "page", "")
+	}
+	if n := o.count("/page"); n != 2 {
+		t.Errorf("the origin was asked %d times", n)
+	}
 }

@@ -31,7 +31,8 @@ import (
 //	   │  ├──► renewed                    a 304: everybody gets the stored answer
 //	   │  ├──► passing                    not to be stored: the one who caused it reads,
 //	   │  │                               the others go each alone, and so do those who
-//	   │  │                               come in the next minutes
+//	   │  │                               come in the next minutes; but an error of the
+//	   │  │                               origin that is nobody's own is for all who wait
 //	   │  └──► failed                     everybody gets what is stale, or an error
 //	   └─────► (nobody is left waiting: a fetch for one ends)
 type fill struct {
@@ -72,6 +73,7 @@ type fill struct {
 	stored   rfc9111.Stored
 	timing   rfc9111.Timing
 	storable bool
+	forAll   bool // those who wait may have it: it is storable, or an error of nobody's own
 	why      string
 	vary     []string
 	selects  string
@@ -392,7 +394,7 @@ func (w *writer) Write(p []byte) (int, error) {
 		return len(p), nil // the body of a 304
 	}
 	f.idle.Stop() // a slow client is no idle origin
-	if f.storable && f.stream.Size()+int64(len(p)) > f.c.limits.maxObject {
+	if f.forAll && f.stream.Size()+int64(len(p)) > f.c.limits.maxObject {
 		f.stream.Pass()
 	}
 	err := f.stream.Write(f.ctx, p)
@@ -443,16 +445,22 @@ func (f *fill) arrive(status int, h http.Header, received time.Time) {
 	f.route = f.fork.Route()
 	f.why = f.judge(private)
 	f.storable = f.why == ""
-	if f.storable {
-		f.stored.Header = f.storables(h, received)
+	f.forAll = f.storable || f.isEverybodysError()
+	if f.forAll {
 		f.vary = rfc9111.VaryFields(h)
 		f.selects = rfc9111.Secondary(f.vary, f.sent, f.c.normalForm)
 		f.stream.Expect(f.length)
 	} else {
 		f.stream.Pass()
-		if status >= 500 { // the next may be another
+	}
+	if f.storable {
+		f.stored.Header = f.storables(h, received)
+	} else {
+		switch {
+		case f.isOneClients():
+		case status >= 500: // the next may be another
 			f.c.shared.forget(f.key, f.why)
-		} else {
+		default:
 			f.c.shared.pass(f.key, f.why)
 		}
 		if f.object != nil && !rfc9111.IsError(status) && f.object.Timing.Left(received) <= 0 {
@@ -461,6 +469,20 @@ func (f *fill) arrive(status int, h http.Header, received time.Time) {
 	}
 	f.lines = linesOf(h)
 	f.decide()
+}
+
+// isEverybodysError reports whether an answer is not stored for no other reason than
+// that it is an error. Those who wait get it too: an origin that fails must not be
+// asked by all of them at once.
+func (f *fill) isEverybodysError() bool {
+	return !f.c.letter && !f.alone && rfc9111.IsError(f.status) && (f.why == whyError || f.why == string(rfc9111.RefusedNoFreshness)) &&
+		len(f.header["Set-Cookie"]) == 0 && f.c.mayVary(f.header)
+}
+
+// isOneClients reports whether the origin was asked for something that others do not
+// ask for, so that the answer says nothing of theirs.
+func (f *fill) isOneClients() bool {
+	return len(f.sent["Range"]) > 0 || len(f.sent["Early-Data"]) > 0 || len(f.sent["Authorization"]) > 0
 }
 
 // storables gives the header as it is stored.
@@ -608,7 +630,7 @@ func (q *question) fetch(w http.ResponseWriter, next caddyhttp.Handler) error {
 		case !isClosed(f.ready): // it takes too long
 			return q.fetchAlone(w, next)
 		case f.err != nil:
-		case f.storable && f.part == nil && len(f.vary) > 0: // others of this variant may wait for each other
+		case f.forAll && f.part == nil && len(f.vary) > 0: // others of this variant may wait for each other
 			flight = q.key + q.selecting(f.vary)
 		default:
 			return q.fetchAlone(w, next)
@@ -679,7 +701,7 @@ func (q *question) lead(w http.ResponseWriter, f *fill) error {
 // left ends the reading. A fetch that nobody reads, and that is not stored, ends.
 func (q *question) left(f *fill, reader *store.Reader) {
 	reader.Close()
-	if !f.storable && f.err == nil && f.renewed == nil {
+	if !f.forAll && f.err == nil && f.renewed == nil {
 		f.cancel(errLeft)
 	}
 }
@@ -711,7 +733,7 @@ func (q *question) follow(w http.ResponseWriter, f *fill) (done bool, err error)
 		return true, q.serve(w, f.renewed)
 	case rfc9111.IsError(f.status) && q.mayStandIn(q.found.object):
 		return true, q.standIn(w, f)
-	case !f.storable || f.part != nil || f.selects != q.selecting(f.vary):
+	case !f.forAll || f.part != nil || f.selects != q.selecting(f.vary):
 		return false, nil
 	}
 	reader, ok := f.stream.Read()

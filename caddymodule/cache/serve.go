@@ -231,7 +231,7 @@ func (q *question) stream(w http.ResponseWriter, f *fill, reader *store.Reader) 
 	defer reader.Close()
 	h := w.Header()
 	f.lines.into(h, nil)
-	if f.storable {
+	if f.forAll {
 		q.dress(h)
 	}
 	if f.reused(q) { // not the one who caused it: the answer is a stored one by now
