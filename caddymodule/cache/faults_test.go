@@ -3,6 +3,7 @@ package cache_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +15,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edgetest"
 )
 
 // An origin that takes longer than others wait for it: who waits no more goes alone,
@@ -541,5 +546,67 @@ func TestFault_aRangeBeyondTheEnd(t *testing.T) {
 	}
 	if n := o.count("/page"); n != 2 {
 		t.Errorf("the origin was asked %d times", n)
+	}
+}
+
+// A configuration that has no cache any more, and the end of all, while answers arrive
+// that would be stored: what is for the store alone ends, though its origin does not,
+// and whoever reads reads on.
+func TestFault_theEndOfTheConfiguration(t *testing.T) {
+	for name, end := range map[string]func(s *site) error{
+		"without the cache": func(s *site) error { return edgetest.Load(strings.Replace(s.config, "edge_cache", "", 1)) },
+		"stopped":           func(*site) error { return caddy.Stop() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer := make(gate)
+			var asked atomic.Int64
+			o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+				asked.Add(1)
+				if r.URL.Path == "/header" {
+					<-r.Context().Done()
+					return
+				}
+				w.Header().Set("Cache-Control", "max-age=60")
+				_, _ = io.WriteString(w, "one ")
+				_ = http.NewResponseController(w).Flush()
+				if r.URL.Path == "/body" || r.URL.Path == "/left" {
+					<-r.Context().Done()
+					return
+				}
+				answer.wait(r)
+				_, _ = io.WriteString(w, "two")
+			})
+			s := newSite(t, o, "edge_cache\n\treverse_proxy ORIGIN")
+			begin := func(path string) (leave func()) {
+				ctx, cancel := context.WithCancel(t.Context())
+				r, _ := http.NewRequestWithContext(ctx, "GET", "http://"+s.address+path, nil)
+				left, before := make(chan struct{}), asked.Load()
+				go func() {
+					defer close(left)
+					if res, err := s.client.Do(r); err == nil {
+						_, _ = io.Copy(io.Discard, res.Body)
+						_ = res.Body.Close()
+					}
+				}()
+				eventually(t, path+" is asked for", func() bool { return asked.Load() > before })
+				return func() { cancel(); <-left }
+			}
+			begin("/header")() // they leave, and the fetches go on for the store
+			begin("/body")()
+			eventually(t, "the clients have left", func() bool { return inside("lead") == 0 && inside("run") == 2 })
+			leave := begin("/left")
+			done := make(chan got, 1)
+			go func() { done <- s.get("/page") }()
+			eventually(t, "all are asked for", func() bool { return asked.Load() == 4 && inside("stream") == 2 })
+			if err := end(s); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "those that are read go on", func() bool { return inside("run") == 2 })
+			leave()
+			eventually(t, "the one that is read goes on", func() bool { return inside("run") == 1 })
+			close(answer)
+			(<-done).is(t, 200, "one two", "fwd=uri-miss")
+			eventually(t, "nothing goes on", func() bool { return inside("run") == 0 })
+		})
 	}
 }

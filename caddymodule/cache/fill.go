@@ -179,6 +179,8 @@ func (f *fill) attempt() *http.Request {
 
 // run fetches. It is the fill's goroutine.
 func (f *fill) run() {
+	f.c.shared.began(f)
+	defer f.c.shared.ended(f)
 	defer f.finish()
 	f.idle = time.AfterFunc(f.c.limits.idle, func() { f.cancel(errIdle) })
 	defer f.idle.Stop()
@@ -677,7 +679,7 @@ func (q *question) lead(w http.ResponseWriter, f *fill) error {
 	q.wait(w, f, 0)
 	if !isClosed(f.ready) {
 		reader.Close()
-		if f.alone {
+		if f.alone || f.stream.Unread() {
 			f.cancel(errLeft)
 		}
 		return q.gone()
@@ -701,7 +703,15 @@ func (q *question) lead(w http.ResponseWriter, f *fill) error {
 // left ends the reading. A fetch that nobody reads, and that is not stored, ends.
 func (q *question) left(f *fill, reader *store.Reader) {
 	reader.Close()
-	if !f.forAll && f.err == nil && f.renewed == nil {
+	if (!f.forAll || f.stream.Unread()) && f.err == nil && f.renewed == nil {
+		f.cancel(errLeft)
+	}
+}
+
+// unkeep has a fetch go on for as long as somebody reads it, and no longer.
+func (f *fill) unkeep() {
+	f.stream.Pass()
+	if f.stream.Unread() {
 		f.cancel(errLeft)
 	}
 }

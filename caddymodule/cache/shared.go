@@ -23,9 +23,11 @@ type shared struct {
 	store *store.Store
 	seed  maphash.Seed
 
-	mu    sync.Mutex
-	fills map[string]*fill
-	heard map[feedKey]handfeed.Sequence
+	mu      sync.Mutex
+	fills   map[string]*fill   // that others can find
+	running map[*fill]struct{} // all
+	closed  bool
+	heard   map[feedKey]handfeed.Sequence
 
 	// reasons is why answers were last not stored, by a hash of the key, and whether
 	// those who ask for the same are to wait for each other.
@@ -89,13 +91,20 @@ func newShared(limit int64) (*shared, error) {
 		return nil, err
 	}
 	return &shared{
-		store: store.New(limit), seed: maphash.MakeSeed(), fills: map[string]*fill{}, heard: map[feedKey]handfeed.Sequence{},
+		store: store.New(limit), seed: maphash.MakeSeed(), fills: map[string]*fill{}, running: map[*fill]struct{}{}, heard: map[feedKey]handfeed.Sequence{},
 		reasons: reasons, refused: refused, slots: make(chan struct{}, maxRefreshes),
 	}, nil
 }
 
-// Close drops everything.
+// Close drops everything, and ends what is fetched for the store alone. Clients of the
+// last configuration read on: Caddy does not wait for them when another comes.
 func (s *shared) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	for f := range s.running {
+		f.unkeep()
+	}
+	s.mu.Unlock()
 	s.reasons.StopAllGoroutines()
 	s.refused.StopAllGoroutines()
 	return s.store.Close()
@@ -121,6 +130,23 @@ func (s *shared) join(flight string, begin func() *fill) (f *fill, mine bool) {
 		return f, false
 	}
 	return own, true
+}
+
+// began knows of a fetch until ended.
+func (s *shared) began(f *fill) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		f.unkeep()
+		return
+	}
+	s.running[f] = struct{}{}
+}
+
+func (s *shared) ended(f *fill) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.running, f)
 }
 
 // land takes a fetch that has ended from the list.

@@ -114,6 +114,14 @@ func (s *Stream) Kept() bool {
 	return s.keeping
 }
 
+// Unread reports whether what is written would be for nobody: the body passes, and has
+// no reader.
+func (s *Stream) Unread() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.keeping && len(s.readers) == 0
+}
+
 // Size is how much was written.
 func (s *Stream) Size() int64 {
 	s.mu.Lock()
