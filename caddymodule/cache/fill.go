@@ -767,7 +767,9 @@ func (q *question) wait(w http.ResponseWriter, f *fill, limit time.Duration) {
 	for told := 0; ; {
 		more, news := f.informed(told)
 		for _, i := range more {
-			inform(w, i)
+			if q.r.ProtoAtLeast(1, 1) { // RFC 9110, section 15.2
+				inform(w, i)
+			}
 		}
 		told += len(more)
 		select {
