@@ -394,7 +394,6 @@ const (
 	whyAuth     = "authorization"
 	whyCookie   = "cookie"
 	whyBypass   = "bypass-cookie"
-	whyEarly    = "early-data"
 	whyAbsolute = "target"
 )
 

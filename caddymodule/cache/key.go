@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/cache/rfc9111"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 )
 
 // The key of an answer is a list of parts, each with its length before it, so that no
@@ -287,6 +288,9 @@ func (q *question) sent() http.Header {
 	}
 	for _, field := range [...]string{"If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range", "Range", "Expect"} {
 		delete(h, field)
+	}
+	if edge.InEarlyData(q.r) {
+		h["Early-Data"] = []string{"1"} // RFC 8470, section 5.2: whoever passes it on says so
 	}
 	q.header = h
 	return h

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/cache/rfc9111"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/cache/store"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 	"github.com/gatehouse-edge/gatehouse/handoff"
 )
 
@@ -206,7 +207,9 @@ func (q *question) answer(w http.ResponseWriter, next caddyhttp.Handler) error {
 			q.hit(f.left)
 			return q.serve(w, f.object)
 		case rfc9111.StaleWhileRevalidate:
-			q.refresh(next)
+			if !edge.InEarlyData(q.r) {
+				q.refresh(next)
+			}
 			q.hit(f.left)
 			return q.serve(w, f.object)
 		case rfc9111.MustValidate:
