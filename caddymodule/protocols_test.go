@@ -2,15 +2,8 @@ package caddymodule_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"io"
-	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -18,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
@@ -36,7 +28,7 @@ func protocols(t *testing.T, body string) (clients map[string]http.RoundTripper,
 func protocolsTo(t *testing.T, region, body string) (clients map[string]http.RoundTripper, base, token string) {
 	t.Helper()
 	s, token := newSite(t, "")
-	certificate, key := selfSigned(t)
+	certificate, key := edgetest.Certificate(t)
 	s.body = "tls " + certificate + " " + key + "\n\t" + body
 	address := edgetest.Run(t, strings.NewReplacer("http://:0 {", "https://:0 {", "upstreams 127.0.0.1:9\n", "upstreams "+region+"\n").Replace(s.String()))
 	insecure := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the test's own certificate
@@ -78,22 +70,6 @@ func request(t *testing.T, method, target string) *http.Request {
 	}
 	r := &http.Request{Method: method, URL: u, Host: "pop.example", Header: http.Header{}}
 	return r.WithContext(t.Context())
-}
-
-func selfSigned(t *testing.T) (certificate, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}, &x509.Certificate{SerialNumber: big.NewInt(1)}, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return edgetest.Write(t, "cert.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
-		edgetest.Write(t, "key.pem", edgetest.PEM(t, private))
 }
 
 // What holds for HTTP/1.1 (TestCaddy_paths, TestCaddy_headersOfOursNeverComeFromAClient)

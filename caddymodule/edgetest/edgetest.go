@@ -16,6 +16,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -181,6 +182,22 @@ func PEM(t testing.TB, key any) []byte {
 		t.Fatal(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// Certificate writes a certificate that 127.0.0.1 signs for itself, and its key.
+func Certificate(t testing.TB) (certificate, key string) {
+	t.Helper()
+	private, ok := Key(t, "ES256").(*ecdsa.PrivateKey)
+	if !ok {
+		t.Fatal("no key")
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}, &x509.Certificate{SerialNumber: big.NewInt(1)}, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Write(t, "cert.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), Write(t, "key.pem", PEM(t, private))
 }
 
 // KeyFile writes the public keys as a JWKS that an issuer's key_file can name.
