@@ -80,7 +80,7 @@ type Cache struct {
 	//   - freshness is what the answer says, not made up of Last-Modified, unless
 	//     Heuristic is set;
 	//   - an answer with Set-Cookie is not stored, unless StoreSetCookie says so, nor
-	//     one that varies by a cookie that is not among Cookies;
+	//     one that varies by Cookie, unless Cookies or BypassCookies name those that count;
 	//   - of errors only 404 and 410 are stored, for a minute at most;
 	//   - an answer to POST is not stored;
 	//   - request fields that are not named do not reach the origin, and a request with

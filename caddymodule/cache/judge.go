@@ -107,10 +107,11 @@ func useful(s *rfc9111.Stored) bool {
 }
 
 // mayVary reports whether an answer varies by what may be told apart: not by
-// credentials, and by cookies only where those that count are named.
+// credentials, and by cookies only where those that count are named: no other reaches
+// the origin, so that the answer is that for a request without.
 func (c *Cache) mayVary(h http.Header) bool {
 	fields := rfc9111.VaryFields(h)
-	return !slices.Contains(fields, "Authorization") && (!slices.Contains(fields, "Cookie") || len(c.Cookies) > 0)
+	return !slices.Contains(fields, "Authorization") && (!slices.Contains(fields, "Cookie") || len(c.Cookies)+len(c.BypassCookies) > 0)
 }
 
 // combined puts a part together with those that are stored of the same representation

@@ -319,3 +319,18 @@ func adasMark(t testing.TB) string {
 	}, false, h, "0/1")
 	return h.Get(handoff.HeaderWrote)
 }
+
+// A framework varies by Cookie as soon as it has looked at the session. Where the cookies
+// that count are named, a page of somebody without them is everybody's.
+func TestKey_varyByCookieWhereThoseThatCountAreNamed(t *testing.T) {
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Vary", "Cookie")
+		_, _ = io.WriteString(w, "for "+r.Header.Get("Cookie"))
+	})
+	s := newSite(t, o, "edge_cache {\n\t\tpolicy public\n\t\tpreset django\n\t}\n\treverse_proxy ORIGIN")
+	s.get("/page", "Cookie", "_ga=1").is(t, 200, "for ", "fwd=uri-miss")
+	s.get("/page", "Cookie", "_ga=2; theme=dark").is(t, 200, "for ", "hit")
+	s.get("/page", "Cookie", "_ga=1; sessionid=x").is(t, 200, "for _ga=1; sessionid=x", `fwd=bypass; detail="bypass-cookie"`)
+	s.get("/page").is(t, 200, "for ", "hit")
+}
