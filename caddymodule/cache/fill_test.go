@@ -51,7 +51,7 @@ func TestFill_oneFetchForAllWhoWait(t *testing.T) {
 		_, _ = io.WriteString(w, "second half")
 	})
 	s := newSite(t, o, "edge_cache\n\treverse_proxy ORIGIN")
-	const clients = 200
+	const clients = 500
 	var halves, done sync.WaitGroup
 	results := make(chan string, clients)
 	halves.Add(clients)
