@@ -395,6 +395,7 @@ const (
 	whyCookie   = "cookie"
 	whyBypass   = "bypass-cookie"
 	whyAbsolute = "target"
+	whyHop      = "connection"
 )
 
 // policyOf says whom the answer to a request would be for.
@@ -420,6 +421,8 @@ func (c *Cache) passes(r *http.Request, d *decision.Decision) string {
 		return whyBody
 	case !strings.HasPrefix(d.Target, "/"): // absolute-form: its authority and Host may differ
 		return whyAbsolute
+	case len(h["Connection"]) > 0 && namesFields(h["Connection"]):
+		return whyHop
 	case c.Policy == PolicyNever:
 		return whyPolicy
 	case c.Policy == "" && d.SignedIn():
@@ -441,6 +444,22 @@ func (c *Cache) passes(r *http.Request, d *decision.Decision) string {
 // before it ends; it is not sent to the origin then.
 func fat(r *http.Request) bool {
 	return r.ContentLength > 0 || len(r.TransferEncoding) > 0 || r.ContentLength < 0 && r.ProtoMajor == 2
+}
+
+// namesFields reports whether Connection names fields that end here (RFC 9110, section
+// 7.6.1). The origin would not get them, and what it answers would be stored for those
+// who sent them.
+func namesFields(connection []string) bool {
+	for _, line := range connection {
+		for option := range strings.SplitSeq(line, ",") {
+			switch strings.ToLower(strings.TrimSpace(option)) {
+			case "", "close", "keep-alive", "te":
+			default:
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func asksForEvents(accept []string) bool {
