@@ -18,11 +18,24 @@ func (c *Cache) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Hand
 	q.passed(why)
 	if why == whyMethod {
 		d.OnAnswer(func(status int, h http.Header) { q.invalidate(status, h) })
-		if c.letter && r.Method == http.MethodPost {
+		if r.Method == http.MethodPost && q.speaksForAll() {
 			return q.post(w, next)
 		}
 	}
 	return next.ServeHTTP(w, r)
+}
+
+// speaksForAll reports whether the request, as it came, is what would be sent for all who
+// share its key: with all of its fields, and in nobody else's name. Of another's answer
+// nothing is learnt.
+func (q *question) speaksForAll() bool {
+	switch q.policy {
+	case PolicyPublic:
+		return q.c.letter && !q.d.SignedIn()
+	case PolicyUser:
+		return q.c.letter && q.d.SignedIn()
+	}
+	return false
 }
 
 // post stores the answer to a POST that is a representation of the target itself, for
@@ -107,9 +120,12 @@ func (q *question) invalidate(status int, h http.Header) {
 }
 
 // head asks the origin with HEAD, and has what is stored of the same target follow the
-// answer (RFC 9111, section 4.3.5).
+// answer (RFC 9111, section 4.3.5), where that speaks for all.
 func (q *question) head(w http.ResponseWriter, next caddyhttp.Handler) error {
 	q.passed(whyHead)
+	if !q.speaksForAll() {
+		return next.ServeHTTP(w, q.r)
+	}
 	ticket, o := q.c.shared.store.Begin(), q.found.object
 	q.d.OnAnswer(func(status int, h http.Header) {
 		if o == nil || status != http.StatusOK {

@@ -7,6 +7,44 @@ import (
 	"testing"
 )
 
+// The answer to a HEAD or POST that came with more than the key, or in somebody's name,
+// is not what others get.
+func TestSecurity_headAndPostAreOnesOwn(t *testing.T) {
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-cache")
+		h.Set("Etag", `"one"`)
+		if r.Header.Get("If-None-Match") != "" {
+			w.WriteHeader(304)
+			return
+		}
+		h.Set("X-For", r.Header.Get("X-Seen-User"))
+		h.Set("X-Theme", r.Header.Get("X-Theme"))
+		if r.Method == "POST" {
+			h.Set("Cache-Control", "max-age=60")
+			h.Set("Content-Location", r.URL.RequestURI())
+		}
+		_, _ = io.WriteString(w, "for "+r.Header.Get("X-Seen-User"))
+	})
+	for name, option := range map[string]string{"as it is": "", "rfc9111": "profile rfc9111\n\t\t\t"} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, o, behind("edge_cache {\n\t\t\t"+option+"policy public\n\t\t}"))
+			s.get("/page").is(t, 200, "for ", "fwd=uri-miss")
+			s.ask("HEAD", "/page", "ada", "X-Theme", "evil")
+			if option == "" {
+				s.ask("HEAD", "/page", "", "X-Theme", "evil")
+			}
+			a := s.get("/page")
+			a.is(t, 200, "for ", "fwd=stale; fwd-status=304")
+			if a.Header.Get("X-For") != "" || a.Header.Get("X-Theme") != "" {
+				t.Errorf("%v", a.Header)
+			}
+			s.ask("POST", "/posted", "ada")
+			s.get("/posted").is(t, 200, "for ", "fwd=uri-miss")
+		})
+	}
+}
+
 // A field that Connection names ends here, and would not be the origin's to vary by.
 func TestSecurity_aVariantNamedAway(t *testing.T) {
 	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
