@@ -465,7 +465,7 @@ func (f *fill) arrive(status int, h http.Header, received time.Time) {
 		default:
 			f.c.shared.pass(f.key, f.why)
 		}
-		if f.object != nil && !rfc9111.IsError(status) && f.object.Timing.Left(received) <= 0 {
+		if f.object != nil && !rfc9111.IsError(status) && !f.isOneClients() && f.object.Timing.Left(received) <= 0 {
 			f.c.shared.store.Remove(f.key, f.object) // the origin no longer says so
 		}
 	}
@@ -482,8 +482,14 @@ func (f *fill) isEverybodysError() bool {
 }
 
 // isOneClients reports whether the origin was asked for something that others do not
-// ask for, so that the answer says nothing of theirs.
+// ask for, or finds fault with how it was asked, so that the answer says nothing of
+// theirs.
 func (f *fill) isOneClients() bool {
+	switch f.status {
+	case http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong, http.StatusRequestedRangeNotSatisfiable,
+		http.StatusExpectationFailed, http.StatusMisdirectedRequest, http.StatusTooEarly, http.StatusPreconditionRequired, http.StatusTooManyRequests, http.StatusRequestHeaderFieldsTooLarge:
+		return true
+	}
 	return len(f.sent["Range"]) > 0 || len(f.sent["Early-Data"]) > 0 || len(f.sent["Authorization"]) > 0
 }
 

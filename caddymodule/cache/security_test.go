@@ -4,8 +4,31 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
+
+// What the origin says of a request that is wrong is no reason to let go of the page, or
+// to have everybody go alone.
+func TestSecurity_aRequestThatIsWrong(t *testing.T) {
+	var n atomic.Int64
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Header.Get("Accept-Language") != "":
+			w.WriteHeader(431)
+		case n.Add(1) > 1:
+			w.WriteHeader(503)
+		default:
+			w.Header().Set("Cache-Control", "max-age=0, stale-if-error=60")
+			w.Header().Set("Etag", `"one"`)
+			_, _ = io.WriteString(w, "page")
+		}
+	})
+	s := newSite(t, o, "edge_cache\n\treverse_proxy ORIGIN")
+	s.get("/page").is(t, 200, "page", "fwd=uri-miss; fwd-status=200; stored")
+	s.get("/page", "Accept-Language", "wrong").is(t, 431, "", "fwd=stale")
+	s.get("/page").is(t, 200, "page", "hit; ttl=")
+}
 
 // The answer to a HEAD or POST that came with more than the key, or in somebody's name,
 // is not what others get.
