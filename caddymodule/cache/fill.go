@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -115,7 +116,7 @@ func (q *question) newFill(next caddyhttp.Handler) *fill {
 	u.RawQuery = q.query
 	f.base = &http.Request{
 		Method: http.MethodGet, URL: &u, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
-		Header: f.sent, Body: http.NoBody, Host: r.Host, RemoteAddr: r.RemoteAddr, RequestURI: f.tags.uri, TLS: r.TLS,
+		Header: f.sent, Body: http.NoBody, Host: f.tags.host, RemoteAddr: r.RemoteAddr, RequestURI: f.tags.uri, TLS: r.TLS,
 	}
 	f.prepare(q)
 	return f
@@ -659,12 +660,22 @@ func (q *question) overtaken() bool {
 // client, as far as is known.
 func (q *question) mustGoAlone() bool {
 	return q.c.shared.passes(q.key) || len(q.r.Header["Authorization"]) > 0 ||
-		len(q.r.Header["Range"]) > 0 && q.found.object == nil || edge.InEarlyData(q.r)
+		q.wantsPart() || edge.InEarlyData(q.r)
+}
+
+// wantsPart reports whether the origin is to be asked for a part: nothing is stored, and
+// Range is one that can be heeded. Another is as good as none.
+func (q *question) wantsPart() bool {
+	if len(q.r.Header["Range"]) == 0 || q.found.object != nil {
+		return false
+	}
+	_, what := rfc9111.ParseRange(q.r.Header, math.MaxInt64)
+	return what != rfc9111.Whole
 }
 
 // fetchAlone asks the origin for this client alone. It may be stored all the same.
 func (q *question) fetchAlone(w http.ResponseWriter, next caddyhttp.Handler) error {
-	if len(q.r.Header["Range"]) > 0 && q.found.object == nil {
+	if q.wantsPart() {
 		h := maps.Clone(q.sent())
 		for _, field := range [...]string{"Range", "If-Range"} {
 			if lines, ok := q.r.Header[field]; ok {

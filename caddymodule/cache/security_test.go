@@ -1,12 +1,103 @@
 package cache_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 )
+
+// Poisoning: what an attacker sends beside the key changes nothing of what others get.
+// The origin here takes in all that it gets.
+func TestSecurity_poisoning(t *testing.T) {
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "max-age=60")
+		h.Set("Etag", `"one"`)
+		if origin := r.Header.Get("Origin"); origin != "" {
+			h.Set("Access-Control-Allow-Origin", origin)
+		}
+		body, _ := io.ReadAll(r.Body)
+		what := fmt.Sprint(r.Method, " ", r.Host, " ", r.URL, " ", string(body))
+		for field, lines := range r.Header {
+			what += fmt.Sprint("\n", field, ": ", lines)
+		}
+		if strings.Contains(strings.ToLower(what), "evil") {
+			h.Set("X-Poisoned", "evil")
+			what += "evil"
+		}
+		if size := len(what); size > 4000 {
+			w.WriteHeader(431)
+		}
+		_, _ = io.WriteString(w, what)
+	})
+	s := newSite(t, o, "edge_cache {\n\t\tpolicy public\n\t\tignore_query utm_*\n\t}\n\treverse_proxy ORIGIN")
+	large := strings.Repeat("evil", 2000)
+	attacks := map[string]string{}
+	for _, field := range []string{
+		"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix", "X-Forwarded-Scheme", "X-Forwarded-Port", "X-Forwarded-Server", "X-Forwarded-For", "Forwarded",
+		"X-Host", "X-Original-Url", "X-Rewrite-Url", "X-Original-Host", "X-Http-Method-Override", "X-Method-Override", "X-Middleware-Subrequest", "X-Middleware-Prefetch",
+		"X-Nextjs-Data", "X-Now-Route-Matches", "X-Matched-Path", "Rsc", "Origin", "Referer", "User-Agent", "Cookie", "X-Theme", "Content-Security-Policy", "Content-Type",
+		"Accept-Charset", "Cache-Control", "Pragma", "Te", "Transfer-Encodin", "Via", "Max-Forwards", "Range-Unit", "If-Match", "Surrogate-Capability",
+	} {
+		attacks[field] = "GET /PAGE HTTP/1.1\nHost: shop.example\n" + field + ": evil.example\n"
+		attacks["HEAD with "+field] = "HEAD /PAGE HTTP/1.1\nHost: shop.example\n" + field + ": evil.example\n"
+		attacks["large "+field] = "GET /PAGE HTTP/1.1\nHost: shop.example\n" + field + ": " + large + "\n"
+	}
+	for name, request := range map[string]string{
+		"a fat GET":                "GET /PAGE HTTP/1.1\nHost: shop.example\nContent-Length: 4\n\nevil",
+		"a fat chunked GET":        "GET /PAGE HTTP/1.1\nHost: shop.example\nTransfer-Encoding: chunked\n\n4\nevil\n0\n",
+		"another in the target":    "GET http://evil.example/PAGE HTTP/1.1\nHost: shop.example\n",
+		"the same in the target":   "GET http://shop.example/PAGE HTTP/1.1\nHost: evil.example\n",
+		"a parameter after ;":      "GET /PAGE;a=evil HTTP/1.1\nHost: shop.example\n",
+		"an ignored one's ;":       "GET /PAGE?utm_x=1;a=evil HTTP/1.1\nHost: shop.example\n",
+		"an ignored parameter":     "GET /PAGE?utm_evil=evil HTTP/1.1\nHost: shop.example\n",
+		"the host in capitals":     "GET /PAGE HTTP/1.1\nHost: SHOP.example\n",
+		"the host with its port":   "GET /PAGE HTTP/1.1\nHost: shop.example:80\n",
+		"another host":             "GET /PAGE HTTP/1.1\nHost: evil.example\n",
+		"a large language":         "GET /PAGE HTTP/1.1\nHost: shop.example\nAccept-Language: " + large + "\n",
+		"the host, hop by hop":     "GET /PAGE HTTP/1.1\nHost: shop.example\nConnection: close, Host, X-Forwarded-Host, Cache-Control, Cookie\n",
+		"a split header":           "GET /PAGE?x=%0d%0aX-Evil:evil HTTP/1.1\nHost: shop.example\n",
+		"a range that is too much": "GET /PAGE HTTP/1.1\nHost: shop.example\nRange: bytes=evil\n",
+	} {
+		attacks[name] = request
+	}
+	normal := func(path string) string {
+		answer := s.raw("GET " + path + " HTTP/1.1\nHost: shop.example\nConnection: close\n\n")
+		head, body, _ := strings.Cut(answer, "\r\n\r\n")
+		if !strings.HasPrefix(head, "HTTP/1.1 200 OK\r\n") || strings.Contains(head, "evil") {
+			t.Errorf("%s: %s", path, head)
+		}
+		lines := strings.Split(body, "\n")
+		lines[0] = strings.ReplaceAll(lines[0], path, "PATH")
+		lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, "X-Forwarded-For: ") })
+		slices.Sort(lines)
+		return strings.Join(lines, "\n")
+	}
+	want := normal("/clean")
+	i := 0
+	for name, request := range attacks {
+		for _, stored := range []bool{false, true} { // before the page is stored, and after
+			i++
+			path := fmt.Sprint("/page", i)
+			if stored {
+				normal(path)
+			}
+			attack := strings.ReplaceAll(request, "/PAGE", path)
+			head, body, _ := strings.Cut(attack, "\n\n")
+			if !strings.Contains(head, "\nConnection: ") {
+				head = strings.TrimRight(head, "\n") + "\nConnection: close"
+			}
+			s.raw(strings.TrimRight(head, "\n") + "\n\n" + body + "\n")
+			if got := normal(path); got != want {
+				t.Errorf("%s, stored %v: the next gets\n%s\nwant\n%s", name, stored, got, want)
+			}
+		}
+	}
+}
 
 // What the origin says of a request that is wrong is no reason to let go of the page, or
 // to have everybody go alone.
