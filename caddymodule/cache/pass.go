@@ -2,6 +2,7 @@ package cache
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"time"
 
@@ -18,24 +19,72 @@ func (c *Cache) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Hand
 	q.passed(why)
 	if why == whyMethod {
 		d.OnAnswer(func(status int, h http.Header) { q.invalidate(status, h) })
-		if r.Method == http.MethodPost && q.speaksForAll() {
+		if c.letter && r.Method == http.MethodPost && q.namesWhom() {
 			return q.post(w, next)
 		}
 	}
 	return next.ServeHTTP(w, r)
 }
 
-// speaksForAll reports whether the request, as it came, is what would be sent for all who
-// share its key: with all of its fields, and in nobody else's name. Of another's answer
-// nothing is learnt.
-func (q *question) speaksForAll() bool {
+// namesWhom reports whether the request comes in the name that a fetch for its key would
+// have. Of an answer to somebody else nothing is learnt.
+func (q *question) namesWhom() bool {
 	switch q.policy {
 	case PolicyPublic:
-		return q.c.letter && !q.d.SignedIn()
+		return !q.d.SignedIn()
 	case PolicyUser:
-		return q.c.letter && q.d.SignedIn()
+		return q.d.SignedIn()
 	}
 	return false
+}
+
+// apart keeps what handlers behind the cache write into the header from what those before
+// it have written, which is their client's alone.
+type apart struct {
+	*caddyhttp.ResponseWriterWrapper
+	q      *question
+	header http.Header
+	answer func(status int, h http.Header) // called once, with a header of its own
+	done   bool
+}
+
+func (q *question) apart(w http.ResponseWriter, answer func(int, http.Header)) *apart {
+	return &apart{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, q: q, header: http.Header{}, answer: answer}
+}
+
+func (a *apart) Header() http.Header { return a.header }
+
+func (a *apart) WriteHeader(status int) {
+	switch {
+	case a.done:
+		return
+	case status < 200 && status != http.StatusSwitchingProtocols:
+		if a.q.r.ProtoAtLeast(1, 1) {
+			inform(a.ResponseWriter, interim{status, a.header})
+		}
+		return
+	}
+	a.done = true
+	a.answer(status, a.header.Clone())
+	linesOf(a.header).into(a.ResponseWriter.Header(), nil)
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *apart) Write(p []byte) (int, error) {
+	if !a.done {
+		a.WriteHeader(http.StatusOK)
+	}
+	return a.ResponseWriter.Write(p)
+}
+
+// ReadFrom copies through Write.
+func (a *apart) ReadFrom(r io.Reader) (int64, error) { return io.Copy(struct{ io.Writer }{a}, r) }
+
+// end sets what came after the body.
+func (a *apart) end() {
+	if a.done {
+		maps.Copy(a.ResponseWriter.Header(), trailerOf(a.header))
+	}
 }
 
 // post stores the answer to a POST that is a representation of the target itself, for
@@ -43,41 +92,36 @@ func (q *question) speaksForAll() bool {
 func (q *question) post(w http.ResponseWriter, next caddyhttp.Handler) error {
 	q.whose()
 	q.key = q.makeKey()
-	t := &tee{
-		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, q: q,
-		fill: &fill{c: q.c, key: q.key, tags: q.tags, sent: q.sent(), base: q.r, stream: q.c.shared.store.Stream(), stored: rfc9111.Stored{Requested: q.now}},
-	}
-	defer t.fill.stream.Free()
+	f := &fill{c: q.c, key: q.key, tags: q.tags, sent: q.sent(), base: q.r, stream: q.c.shared.store.Stream(), stored: rfc9111.Stored{Requested: q.now}}
+	t := &tee{fill: f, apart: q.apart(w, func(status int, h http.Header) {
+		f.header, f.length = h, lengthOf(h)
+		f.stored = rfc9111.Stored{Status: status, Header: h, Requested: f.stored.Requested, Received: time.Now()}
+		if f.why = f.judge(false); f.why == "" && f.part == nil {
+			f.storable, f.stored.Header = true, f.storables(h, f.stored.Received)
+			f.vary = rfc9111.VaryFields(h)
+			f.selects = rfc9111.Secondary(f.vary, f.sent, f.c.normalForm)
+		}
+	})}
+	defer f.stream.Free()
 	err := next.ServeHTTP(t, q.r)
-	if f := t.fill; err == nil && f.storable && (f.length < 0 || f.length == f.stream.Size()) {
+	t.end()
+	if err == nil && f.storable && (f.length < 0 || f.length == f.stream.Size()) {
 		f.keep()
 	}
-	if t.fill.ticket != nil {
-		t.fill.ticket.End()
+	if f.ticket != nil {
+		f.ticket.End()
 	}
 	return err
 }
 
 // tee keeps what is written, where it may be stored.
 type tee struct {
-	*caddyhttp.ResponseWriterWrapper
-	q    *question
+	*apart
 	fill *fill
-	done bool
 }
 
 func (t *tee) WriteHeader(status int) {
-	if f := t.fill; status >= 200 && !t.done {
-		t.done = true
-		f.header, f.length = t.Header().Clone(), lengthOf(t.Header())
-		f.stored = rfc9111.Stored{Status: status, Header: f.header, Requested: f.stored.Requested, Received: time.Now()}
-		if f.why = f.judge(false); f.why == "" && f.part == nil {
-			f.storable, f.stored.Header = true, f.storables(f.header, f.stored.Received)
-			f.vary = rfc9111.VaryFields(f.header)
-			f.selects = rfc9111.Secondary(f.vary, f.sent, f.c.normalForm)
-		}
-	}
-	t.ResponseWriterWrapper.WriteHeader(status)
+	t.apart.WriteHeader(status)
 	if t.fill.storable && t.fill.ticket == nil {
 		t.fill.ticket = t.q.c.shared.store.Begin() // after the POST has made invalid what was there
 	}
@@ -90,7 +134,7 @@ func (t *tee) Write(p []byte) (int, error) {
 	if f := t.fill; f.storable && (f.stream.Size()+int64(len(p)) > f.c.limits.maxObject || f.stream.Write(t.q.r.Context(), p) != nil) {
 		f.storable = false
 	}
-	return t.ResponseWriterWrapper.Write(p)
+	return t.apart.Write(p)
 }
 
 // ReadFrom copies through Write.
@@ -120,14 +164,20 @@ func (q *question) invalidate(status int, h http.Header) {
 }
 
 // head asks the origin with HEAD, and has what is stored of the same target follow the
-// answer (RFC 9111, section 4.3.5), where that speaks for all.
+// answer (RFC 9111, section 4.3.5). It learns only where the origin is asked as for a
+// GET: with the fields that reach it, and in the same name.
 func (q *question) head(w http.ResponseWriter, next caddyhttp.Handler) error {
 	q.passed(whyHead)
-	if !q.speaksForAll() {
+	if !q.namesWhom() || isConditional(q.r.Header) {
 		return next.ServeHTTP(w, q.r)
 	}
+	r := q.r // the same one: the placeholders know it
+	header, host, query := r.Header, r.Host, r.URL.RawQuery
+	r.Header, r.Host, r.URL.RawQuery = maps.Clone(q.sent()), q.tags.host, q.query
+	defer func() { r.Header, r.Host, r.URL.RawQuery = header, host, query }()
 	ticket, o := q.c.shared.store.Begin(), q.found.object
-	q.d.OnAnswer(func(status int, h http.Header) {
+	defer ticket.End()
+	a := q.apart(w, func(status int, h http.Header) {
 		if o == nil || status != http.StatusOK {
 			return
 		}
@@ -137,10 +187,16 @@ func (q *question) head(w http.ResponseWriter, next caddyhttp.Handler) error {
 		}
 		f := fill{c: q.c, ticket: ticket, stored: rfc9111.Stored{Requested: q.now}}
 		newer := f.freshened(o, h, time.Now())
-		if q.c.refuses(q.r, q.sent(), &newer.Stored, &newer.Timing, false) == "" {
+		if q.c.refuses(r, q.sent(), &newer.Stored, &newer.Timing, false) == "" {
 			q.c.shared.store.Put(q.key, newer)
 		}
 	})
-	defer ticket.End()
-	return next.ServeHTTP(w, q.r)
+	err := next.ServeHTTP(a, r)
+	a.end()
+	return err
+}
+
+// isConditional reports whether a request has conditions, which a fetch has not.
+func isConditional(h http.Header) bool {
+	return len(h["If-None-Match"])+len(h["If-Modified-Since"])+len(h["If-Match"])+len(h["If-Unmodified-Since"]) > 0
 }

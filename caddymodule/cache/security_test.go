@@ -262,19 +262,27 @@ func TestSecurity_headAndPostAreOnesOwn(t *testing.T) {
 	})
 	for name, option := range map[string]string{"as it is": "", "rfc9111": "profile rfc9111\n\t\t\t"} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t, o, behind("edge_cache {\n\t\t\t"+option+"policy public\n\t\t}"))
+			s := newSite(t, o, behind("header X-Me {http.request.header.X-Me}\n\t\tedge_cache {\n\t\t\t"+option+"policy public\n\t\t}"))
 			s.get("/page").is(t, 200, "for ", "fwd=uri-miss")
 			s.ask("HEAD", "/page", "ada", "X-Theme", "evil")
+			if me := s.ask("HEAD", "/page", "", "X-Me", "evil").Header["X-Me"]; !slices.Equal(me, []string{"evil"}) {
+				t.Errorf("X-Me %q", me)
+			}
 			if option == "" {
 				s.ask("HEAD", "/page", "", "X-Theme", "evil")
+				s.ask("HEAD", "/page", "", "X-Theme", "evil", "If-None-Match", `"two"`)
 			}
 			a := s.get("/page")
 			a.is(t, 200, "for ", "fwd=stale; fwd-status=304")
-			if a.Header.Get("X-For") != "" || a.Header.Get("X-Theme") != "" {
+			if a.Header.Get("X-For") != "" || a.Header.Get("X-Theme") != "" || slices.Contains(a.Header["X-Me"], "evil") {
 				t.Errorf("%v", a.Header)
 			}
 			s.ask("POST", "/posted", "ada")
 			s.get("/posted").is(t, 200, "for ", "fwd=uri-miss")
+			s.ask("POST", "/anonymous", "", "X-Me", "evil").is(t, 200, "for ", "fwd=method")
+			if a := s.get("/anonymous"); slices.Contains(a.Header["X-Me"], "evil") || strings.HasPrefix(a.cache(), "hit") != (option != "") {
+				t.Errorf("%v", a.Header)
+			}
 		})
 	}
 }
