@@ -82,7 +82,7 @@ type Cache struct {
 	//   - an answer with Set-Cookie is not stored, unless StoreSetCookie says so, nor
 	//     one that varies by Cookie, unless Cookies or BypassCookies name those that count;
 	//   - of errors only 404 and 410 are stored, for a minute at most;
-	//   - an answer to POST is not stored, and nothing is learnt from one to HEAD;
+	//   - an answer to POST is not stored;
 	//   - request fields that are not named do not reach the origin, and a request with
 	//     Authorization, or with cookies where no policy is named, is not looked up;
 	//   - an origin that fails is stood in for only where the answer has
