@@ -164,12 +164,11 @@ func (q *question) invalidate(status int, h http.Header) {
 }
 
 // head asks the origin with HEAD, and has what is stored of the same target follow the
-// answer (RFC 9111, section 4.3.5), by the letter of the RFC and where the origin is asked
-// as for a GET, in the same name. In the default profile it goes as it came, and teaches
-// nothing.
+// answer (RFC 9111, section 4.3.5). It learns only where the origin is asked as for a
+// GET: with the fields that reach it, and in the same name.
 func (q *question) head(w http.ResponseWriter, next caddyhttp.Handler) error {
 	q.passed(whyHead)
-	if !q.c.letter || !q.namesWhom() || isConditional(q.r.Header) {
+	if !q.namesWhom() || isConditional(q.r.Header) {
 		return next.ServeHTTP(w, q.r)
 	}
 	r := q.r // the same one: the placeholders know it
