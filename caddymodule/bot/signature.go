@@ -10,10 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/dunglas/httpsfv"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 )
 
 // Limits on a signed request. One of Web Bot Auth has two components, a
@@ -389,13 +389,13 @@ func valueOf(r *http.Request, d *decision.Decision, authority string, c componen
 	case "@authority":
 		return authority, true
 	case "@scheme":
-		return schemeOf(r), true
+		return edge.Scheme(r), true
 	case "@path":
 		return path, true
 	case "@query":
 		return "?" + query, true
 	case "@target-uri":
-		uri := schemeOf(r) + "://" + authority + path
+		uri := edge.Scheme(r) + "://" + authority + path
 		if asked {
 			uri += "?" + query
 		}
@@ -445,28 +445,13 @@ func memberOf(lines []string, key string) (string, bool) {
 func authorityOf(r *http.Request) string {
 	host := strings.ToLower(r.Host)
 	if name, port, err := net.SplitHostPort(host); err == nil &&
-		(port == "443" && schemeOf(r) == "https" || port == "80" && schemeOf(r) == "http") {
+		(port == "443" && edge.Scheme(r) == "https" || port == "80" && edge.Scheme(r) == "http") {
 		if strings.Contains(name, ":") {
 			return "[" + name + "]"
 		}
 		return name
 	}
 	return host
-}
-
-// schemeOf is the scheme that the client asked by, which a proxy that Caddy trusts
-// may know better.
-func schemeOf(r *http.Request) string {
-	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
-		switch proto := r.Header.Get("X-Forwarded-Proto"); proto {
-		case "http", "https":
-			return proto
-		}
-	}
-	if r.TLS != nil {
-		return "https"
-	}
-	return "http"
 }
 
 // text and number read a parameter of that type.

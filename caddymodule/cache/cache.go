@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -93,6 +94,11 @@ type Cache struct {
 	// verified session tenant and user pass. Default: public for a request without a
 	// session, never for one with.
 	Policy string `json:"policy,omitempty"`
+
+	// Host is the host under which answers are stored, and for which the origin is asked,
+	// whatever clients send: for a site that is reached by many names and is the same
+	// under each. Default: the one that was asked.
+	Host string `json:"host,omitempty"`
 
 	// Headers are request fields that reach the origin, beside Accept,
 	// Accept-Encoding and Accept-Language; an answer may vary by them. "*" is all. In
@@ -263,6 +269,11 @@ func (c *Cache) check() error {
 	default:
 		return fmt.Errorf("policy %q: it is public, tenant, user or never", c.Policy)
 	}
+	if c.Host != "" {
+		if u, err := url.Parse("http://" + c.Host + "/"); err != nil || u.Host != c.Host || u.Hostname() == "" || u.Host != strings.ToLower(u.Host) || u.User != nil {
+			return fmt.Errorf("host %q is no host such as shop.example, in lower case, or shop.example:8080", c.Host)
+		}
+	}
 	for _, v := range c.Vary {
 		if v != "variant" && v != "country" && v != "bot" {
 			return fmt.Errorf("vary %q: it is variant, country or bot; what an answer's Vary names is in the key by itself", v)
@@ -341,6 +352,7 @@ type question struct {
 	policy  string
 	key     string
 	tags    tags
+	scheme  string
 	query   string // as the origin gets it
 	who     handoff.Identity
 	request rfc9111.Request

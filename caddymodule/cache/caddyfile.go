@@ -39,6 +39,7 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		profile rfc9111
 //		policy public|tenant|user|never
 //		preset nextjs|django|rails
+//		host <host>
 //		header <name...>
 //		cookie <name...>
 //		bypass_cookie <name...>
@@ -83,6 +84,8 @@ func (c *Cache) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 		return edge.One(d, &c.Policy)
 	case "preset":
 		return c.unmarshalPreset(d)
+	case "host":
+		return edge.One(d, &c.Host)
 	case "header":
 		return edge.Many(d, &c.Headers)
 	case "cookie":
@@ -116,7 +119,7 @@ func (c *Cache) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 	case "idle":
 		return edge.Duration(d, &c.Idle)
 	}
-	return edge.Unknown(d, name, "profile", "policy", "preset", "header", "cookie", "bypass_cookie", "query", "ignore_query",
+	return edge.Unknown(d, name, "profile", "policy", "preset", "host", "header", "cookie", "bypass_cookie", "query", "ignore_query",
 		"sort_query", "vary", "target", "ttl", "max_ttl", "heuristic", "store_set_cookie", "max_object", "wait", "idle")
 }
 

@@ -24,8 +24,9 @@ import (
 //	zone       the directive's options and the server: what another policy stored
 //	           is not found
 //	policy     and whose: nothing, the tenant, or tenant, issuer, subject and roles
-//	scheme     http or https
-//	authority  in lower case, the scheme's own port left out
+//	scheme     http or https, at a trusted proxy before where one says so
+//	authority  in lower case, the scheme's own port left out; the directive's host
+//	           where it names one
 //	original   the path that the client sent, where a rewrite stands before
 //	target     path and query, byte for byte as the origin gets them
 //	cookies    those that are named
@@ -51,7 +52,10 @@ func (c *Cache) fingerprint() string {
 
 // locate says what is asked for: authority, path and query as the origin gets them.
 func (q *question) locate() {
-	q.tags.host = authority(q.r)
+	q.scheme = edge.Scheme(q.r)
+	if q.tags.host = q.c.Host; q.tags.host == "" {
+		q.tags.host = authority(q.r.Host, q.scheme)
+	}
 	q.query = q.c.filter(q.r.URL.RawQuery)
 	path := q.r.URL.EscapedPath()
 	q.tags.uri = path
@@ -60,17 +64,16 @@ func (q *question) locate() {
 	}
 }
 
-// authority is the host that was asked, in lower case and without the scheme's port
-// (RFC 9110, section 4.2.3).
-func authority(r *http.Request) string {
-	host := r.Host
+// authority is a host in lower case and without the scheme's port (RFC 9110, section
+// 4.2.3).
+func authority(host, scheme string) string {
 	for i := range len(host) {
 		if c := host[i]; 'A' <= c && c <= 'Z' {
 			host = strings.ToLower(host)
 			break
 		}
 	}
-	if r.TLS != nil {
+	if scheme == "https" {
 		return strings.TrimSuffix(host, ":443")
 	}
 	return strings.TrimSuffix(host, ":80")
@@ -107,11 +110,7 @@ func (q *question) makeKey() string {
 			part(role)
 		}
 	}
-	if q.r.TLS != nil {
-		part("https")
-	} else {
-		part("http")
-	}
+	part(q.scheme)
 	part(q.tags.host)
 	original, _, _ := strings.Cut(q.d.Target, "?")
 	if original == q.r.URL.Path {
@@ -285,6 +284,9 @@ func (q *question) sent() http.Header {
 	}
 	if !q.c.letter {
 		q.normalize(h)
+	}
+	if edge.FromTrustedProxy(q.r) {
+		h["X-Forwarded-Proto"] = []string{q.scheme} // in the key; reverse_proxy would say this connection's
 	}
 	for _, field := range [...]string{"If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range", "Range", "Expect"} {
 		delete(h, field)

@@ -392,7 +392,11 @@ func newRequest(t testing.TB, method, target string) *http.Request {
 // Expect is between the client and the edge: a hit needs no body, and the origin is not
 // asked to wait for one that does not come.
 func TestNeighbour_expectContinue(t *testing.T) {
-	o := newOrigin(t, echo("max-age=60"))
+	answer := echo("max-age=60")
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadAll(r.Body) // an origin that answers at once need not have the body
+		answer(w, r)
+	})
 	s := newSite(t, o, "edge_cache\n\treverse_proxy ORIGIN")
 	a := s.get("/page", "Expect", "100-continue")
 	a.is(t, 200, "*", "fwd=uri-miss")
@@ -400,12 +404,13 @@ func TestNeighbour_expectContinue(t *testing.T) {
 		t.Errorf("the origin gets %q", got)
 	}
 	s.get("/page", "Expect", "100-continue").is(t, 200, "*", "hit")
-	answer := s.raw("GET /page HTTP/1.1\nHost: " + s.address + "\nExpect: 100-continue\nContent-Length: 4\nConnection: close\n\nbody")
-	if !strings.Contains(answer, `detail="body"`) {
-		t.Errorf("%s", answer)
+	fat := s.raw("GET /page HTTP/1.1\nHost: " + s.address + "\nExpect: 100-continue\nContent-Length: 4\nConnection: close\n\nbody")
+	if !strings.Contains(fat, `detail="body"`) {
+		t.Errorf("%s", fat)
 	}
 	post := s.raw("POST /page HTTP/1.1\nHost: " + s.address + "\nExpect: 100-continue\nContent-Length: 4\nConnection: close\n\nbody")
-	if !strings.HasPrefix(post, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK") {
+	// The origin's own 100 may follow the edge's.
+	if !strings.HasPrefix(post, "HTTP/1.1 100 Continue\r\n") || !strings.Contains(post, "\r\n\r\nHTTP/1.1 200 OK\r\n") {
 		t.Errorf("%s", post)
 	}
 }

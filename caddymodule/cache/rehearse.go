@@ -56,15 +56,11 @@ func (q *question) say(format string, args ...any) {
 
 // keyed says what an answer is kept under. Of a cookie only the name is told.
 func (q *question) keyed() string {
-	scheme := "http"
-	if q.r.TLS != nil {
-		scheme = "https"
-	}
 	text := "its key is " + q.policy
 	if q.who.Tenant != "" {
 		text += " " + q.who.Tenant
 	}
-	text += ", " + scheme + "://" + q.tags.host + q.tags.uri
+	text += ", " + q.scheme + "://" + q.tags.host + q.tags.uri
 	for _, name := range q.c.Cookies {
 		if _, has := cookie(q.r.Header["Cookie"], name); has {
 			text += ", cookie " + name

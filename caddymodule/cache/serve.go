@@ -263,7 +263,12 @@ func (q *question) stream(w http.ResponseWriter, f *fill, reader *store.Reader) 
 		return nil
 	}
 	controller := http.NewResponseController(w)
-	flush := func() { _ = controller.Flush() }
+	var sent int64
+	flush := func() {
+		if sent != f.length { // or the client would have all of it before it is stored
+			_ = controller.Flush()
+		}
+	}
 	for {
 		p, err := reader.Next(q.r.Context(), flush)
 		switch {
@@ -288,6 +293,7 @@ func (q *question) stream(w http.ResponseWriter, f *fill, reader *store.Reader) 
 			if _, err := w.Write(p); err != nil {
 				return nil
 			}
+			sent += int64(len(p))
 		}
 		if left == 0 {
 			return nil

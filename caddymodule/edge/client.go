@@ -3,6 +3,7 @@ package edge
 import (
 	"net/http"
 	"net/netip"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -16,6 +17,31 @@ func Client(r *http.Request) netip.Addr {
 		return netip.Addr{}
 	}
 	return addr.Unmap().WithZone("")
+}
+
+// FromTrustedProxy reports whether a request came from a proxy that Caddy's option
+// trusted_proxies names: its X-Forwarded-* fields are to be believed.
+func FromTrustedProxy(r *http.Request) bool {
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	return trusted
+}
+
+// Scheme is the scheme of what the client asked for: the connection's, or the one that
+// X-Forwarded-Proto of a trusted proxy says, where that is http or https.
+func Scheme(r *http.Request) string {
+	if lines := r.Header["X-Forwarded-Proto"]; len(lines) == 1 && FromTrustedProxy(r) {
+		first, _, _ := strings.Cut(lines[0], ",") // the proxy that is nearest to the client
+		switch first = strings.TrimSpace(first); {
+		case strings.EqualFold(first, "https"):
+			return "https"
+		case strings.EqualFold(first, "http"):
+			return "http"
+		}
+	}
+	if r.TLS != nil {
+		return "https"
+	}
+	return "http"
 }
 
 // InEarlyData reports whether a request came before its TLS handshake was

@@ -155,7 +155,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if decision.Of(r.Context()) != nil { // it stands twice: once is enough
 		return next.ServeHTTP(w, r)
 	}
-	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	trusted := edge.FromTrustedProxy(r)
 	d, w := decision.Begin(w, r, requestID(r.Header, trusted), decision.Options{
 		POP: g.app.POP, ServerTiming: g.ServerTiming, Logger: g.logger, Values: g.values,
 	})

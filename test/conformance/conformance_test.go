@@ -12,13 +12,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	_ "github.com/gatehouse-edge/gatehouse/caddymodule"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edgetest"
+	"github.com/gatehouse-edge/gatehouse/test/node"
 )
 
 var update = flag.Bool("update", false, "write expected.json's outcomes and docs/CONFORMANCE.md anew")
@@ -142,36 +142,12 @@ func ask(t *testing.T, dir string, ids []string) map[string]map[string]result {
 	return results
 }
 
-// install gets the suite that package-lock.json pins, in a directory of the test's
-// own. The suite names npm and a template engine as dependencies, to show results in
-// a browser: package.json puts a small package in their place.
+// install gets the suite that package-lock.json pins. The suite names npm and a
+// template engine as dependencies, to show results in a browser: package.json puts a
+// small package in their place.
 func install(t *testing.T) string {
 	t.Helper()
-	for _, program := range []string{"node", "npm"} {
-		_, err := exec.LookPath(program)
-		switch {
-		case err != nil && os.Getenv("CI") != "":
-			t.Fatalf("%s is not installed", program)
-		case err != nil:
-			t.Skipf("%s is not installed: edge_cache was NOT asked what the suite asks (apt-get install nodejs npm)", program)
-		}
-	}
-	dir := t.TempDir()
-	for _, name := range []string{"package.json", "package-lock.json", "run.mjs", "corrections.mjs"} {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	npm := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	npm.Dir = dir
-	if out, err := npm.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
-	}
-	return dir
+	return node.Install(t, "edge_cache was NOT asked what the suite asks", "run.mjs", "corrections.mjs")
 }
 
 // run is a run of the suite, whose origin listens and whose client waits to be told
@@ -238,14 +214,8 @@ func (r *run) results(t *testing.T) map[string]result {
 // list is what the installed suite asks.
 func list(t *testing.T, dir string) []one {
 	t.Helper()
-	node := exec.Command("node", "run.mjs", "list")
-	node.Dir = dir
-	out, err := node.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var tests []one
-	if err := json.Unmarshal(out, &tests); err != nil {
+	if err := json.Unmarshal([]byte(node.Run(t, dir, "node", "run.mjs", "list")), &tests); err != nil {
 		t.Fatal(err)
 	}
 	return tests

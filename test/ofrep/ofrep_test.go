@@ -3,15 +3,13 @@ package ofrep
 
 import (
 	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"testing"
 
 	_ "github.com/gatehouse-edge/gatehouse/caddymodule"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edgetest"
 	"github.com/gatehouse-edge/gatehouse/handoff/jwks"
+	"github.com/gatehouse-edge/gatehouse/test/node"
 )
 
 // seen is what client.mjs prints.
@@ -31,7 +29,7 @@ type details struct {
 }
 
 func TestOFREP_officialClient(t *testing.T) {
-	dir := install(t)
+	dir := node.Install(t, "the official OFREP client was NOT run against edge_flags", "client.mjs")
 	key := edgetest.Key(t, "EdDSA")
 	address := edgetest.Run(t, `{
 	`+edgetest.Globals+`
@@ -104,46 +102,11 @@ http://:0 {
 	}
 }
 
-// install gets the client that package-lock.json pins, in a directory of the
-// test's own.
-func install(t *testing.T) string {
-	t.Helper()
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is not installed: the official OFREP client was NOT run against edge_flags (apt-get install nodejs npm)", program)
-		}
-	}
-	dir := t.TempDir()
-	for _, name := range []string{"package.json", "package-lock.json", "client.mjs"} {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	npm := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-	npm.Dir = dir
-	if out, err := npm.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
-	}
-	return dir
-}
-
 func evaluate(t *testing.T, dir string, arguments ...string) seen {
 	t.Helper()
-	node := exec.Command("node", append([]string{"client.mjs"}, arguments...)...)
-	node.Dir = dir
-	out, err := node.Output()
-	if err != nil {
-		if exit, ok := err.(*exec.ExitError); ok {
-			t.Fatalf("node: %v\n%s", err, exit.Stderr)
-		}
-		t.Fatal(err)
-	}
+	out := node.Run(t, dir, "node", append([]string{"client.mjs"}, arguments...)...)
 	var s seen
-	if err := json.Unmarshal(out, &s); err != nil {
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return s
