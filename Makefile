@@ -47,5 +47,6 @@ bench: build ## the figures of docs/PERFORMANCE.md, in some minutes; nothing els
 	go test -run '^$$' -bench . -benchmem ./handoff/... ./caddymodule/...
 	go run ./test/bench edge
 	go run ./test/bench cache
+	go run ./test/bench collapse
 	go run ./test/bench orders
 	go run ./test/bench revoke

@@ -53,25 +53,38 @@ func TestCacheFeed_aPurgeReachesWhatIsStored(t *testing.T) {
 		}
 	}
 	sequence := feed.Sequence(time.Now().UnixMicro())
-	purge := func(tenant, group string, gone ...string) {
+	drop := func(what feed.Purge, gone ...string) {
 		t.Helper()
 		settle()
 		sequence++
-		p.publish(t, feed.Purge{Sequence: sequence, Tenant: tenant, Group: group, Expires: time.Now().Add(time.Hour).Unix()})
+		what.Sequence, what.Expires = sequence, time.Now().Add(time.Hour).Unix()
+		p.publish(t, what)
 		for _, name := range gone {
 			eventually(t, "purge of "+name, func() bool { return ask(all[name].path, all[name].token).Body != stored[name] })
 		}
 		for name, who := range all {
 			if now := ask(who.path, who.token).Body; now == stored[name] == strings.Contains(strings.Join(gone, " "), name) {
-				t.Errorf("purge of %q %q: %s is gone: %v", tenant, group, name, now != stored[name])
+				t.Errorf("purge of %+v: %s is gone: %v", what, name, now != stored[name])
 			}
 		}
+	}
+	purge := func(tenant, group string, gone ...string) {
+		t.Helper()
+		drop(feed.Purge{Tenant: tenant, Group: group}, gone...)
 	}
 	purge("", "product:coffee", "public")
 	purge("acme", "shop", "acme")
 	purge("", "*", "public")
 	purge("globex", "*", "globex")
 	purge("globex", "product:tea")
+	drop(feed.Purge{URL: "/public"}, "public")
+	drop(feed.Purge{URL: "http://pop.example/public", Soft: true}, "public")
+	drop(feed.Purge{URL: "http://pop.example/public", Soft: true}, "public") // the same again is another
+	drop(feed.Purge{URL: "http://other.example/public"})
+	drop(feed.Purge{URL: "/tenant"}) // is nobody's
+	drop(feed.Purge{Tenant: "acme", URL: "/tenant"}, "acme")
+	drop(feed.Purge{Tenant: "globex", Prefix: "/t"}, "globex")
+	drop(feed.Purge{Prefix: "/"}, "public")
 
 	settle()
 	if err := edgetest.Load(config + "# again\n"); err != nil {

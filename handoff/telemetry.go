@@ -41,7 +41,7 @@ const (
 	FieldDefinition    = "definition"
 	FieldSequence      = "sequence"
 	FieldFile          = "file"
-	FieldGroup         = "group" // a cache group
+	FieldPurge         = "purge" // what was purged
 	FieldLink          = "signed_link"
 	FieldLinkKey       = "signed_link_key"
 	FieldCountry       = "country"

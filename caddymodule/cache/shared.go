@@ -40,7 +40,7 @@ type shared struct {
 	isDeaf atomic.Bool
 }
 
-type feedKey struct{ tenant, group string }
+type feedKey handfeed.Purge
 
 type reason struct {
 	why   string
@@ -216,7 +216,8 @@ func (s *shared) deaf(app *edge.App, now time.Time) bool {
 
 // hear applies a purge of the feed, once: a new configuration hears them all again.
 func (s *shared) hear(p handfeed.Purge) {
-	key := feedKey{p.Tenant, p.Group}
+	key := feedKey(p)
+	key.Sequence, key.Expires = 0, 0
 	s.mu.Lock()
 	old := s.heard[key]
 	if p.Sequence > old {
@@ -229,10 +230,15 @@ func (s *shared) hear(p handfeed.Purge) {
 	if p.Sequence <= old {
 		return
 	}
-	what := store.Purge{Reach: store.Group, Tenant: p.Tenant, Value: p.Group}
-	if p.Group == "*" {
-		what.Reach, what.Value = store.All, ""
+	of := Purging{URL: p.URL, Prefix: p.Prefix, Group: p.Group, Tenant: p.Tenant, Soft: p.Soft}
+	if of.All = p.Group == "*"; of.All {
+		of.Group = ""
 	}
+	what, err := of.read()
+	if err != nil { // not reachable: the feed has checked it
+		return
+	}
+	what.Everyone = false // the feed's without a tenant is of what is nobody's
 	s.store.Purge(what)
 }
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -95,7 +94,7 @@ const (
 func (k Stock) List(l Listing) (items []Item, all int, err error) {
 	host, prefix := "", ""
 	if l.Prefix != "" {
-		if host, prefix, err = readTarget(l.Prefix); err != nil {
+		if host, prefix, err = handfeed.Target(l.Prefix); err != nil {
 			return nil, 0, fmt.Errorf("prefix: %w", err)
 		}
 	}
@@ -188,7 +187,7 @@ type Refused struct {
 // Where nothing is, it gives why the last answer was not stored, if that was within
 // the hour, and the URL had a host.
 func (k Stock) Show(target, tenant string) (variants []Variant, refused *Refused, err error) {
-	host, uri, err := readTarget(target)
+	host, uri, err := handfeed.Target(target)
 	switch {
 	case err != nil:
 		return nil, nil, fmt.Errorf("url: %w", err)
@@ -246,6 +245,12 @@ func (k Stock) Purge(p Purging) (reached int, err error) {
 	return reached, nil
 }
 
+// Check says what is wrong with it.
+func (p *Purging) Check() error {
+	_, err := p.read()
+	return err
+}
+
 var errNoTenant = errors.New("tenant is no tenant's name")
 
 func (p *Purging) read() (what store.Purge, err error) {
@@ -263,12 +268,12 @@ func (p *Purging) read() (what store.Purge, err error) {
 		return what, errNoTenant
 	case p.URL != "":
 		what.Reach = store.URI
-		if what.Host, what.Value, err = readTarget(p.URL); err != nil {
+		if what.Host, what.Value, err = handfeed.Target(p.URL); err != nil {
 			return what, fmt.Errorf("url: %w", err)
 		}
 	case p.Prefix != "":
 		what.Reach = store.Prefix
-		if what.Host, what.Value, err = readTarget(p.Prefix); err != nil {
+		if what.Host, what.Value, err = handfeed.Target(p.Prefix); err != nil {
 			return what, fmt.Errorf("prefix: %w", err)
 		}
 	case p.Group != "":
@@ -280,40 +285,4 @@ func (p *Purging) read() (what store.Purge, err error) {
 		what.Reach = store.All
 	}
 	return what, nil
-}
-
-// maxTarget bounds a URL.
-const maxTarget = 8 << 10
-
-// readTarget reads a URL, or a path with its query, as an answer is tagged by it:
-// what is stored of it under another query, since a parameter is ignored, is shown so.
-func readTarget(text string) (host, uri string, err error) {
-	if len(text) > maxTarget {
-		return "", "", fmt.Errorf("it has %d bytes, %d are the most", len(text), maxTarget)
-	}
-	for i := range len(text) {
-		if c := text[i]; c <= ' ' || c == 0x7f || c == '#' {
-			return "", "", fmt.Errorf("byte %#02x is in no URL that a client asks for", c)
-		}
-	}
-	u, err := url.Parse(text)
-	switch {
-	case err != nil:
-		return "", "", errors.New("it is no URL")
-	case strings.HasPrefix(text, "/") && u.Host == "" && !strings.HasPrefix(text, "//"):
-	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil:
-		host = strings.ToLower(u.Host)
-		if port := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]; strings.HasSuffix(host, port) {
-			host = strings.TrimSuffix(host, port)
-		}
-	default:
-		return "", "", errors.New("it is neither a whole one such as https://shop.example/products nor a path")
-	}
-	if uri = u.EscapedPath(); uri == "" {
-		uri = "/"
-	}
-	if u.RawQuery != "" || u.ForceQuery {
-		uri += "?" + u.RawQuery
-	}
-	return host, uri, nil
 }

@@ -52,27 +52,3 @@ func FuzzParts(f *testing.F) {
 		}
 	})
 }
-
-// FuzzTarget: what is read of a URL holds nothing that a terminal or a log would act
-// upon, and reads again as the same.
-func FuzzTarget(f *testing.F) {
-	for _, seed := range []string{"/", "/a?b", "http://x", "https://X:443/a%2F?", "//x/y", "http://a:b@x/", "/a\x00", "http://[::1]:80/", "/%zz", "http:/x", "/é"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		host, uri, err := readTarget(text)
-		if err != nil {
-			return
-		}
-		if !strings.HasPrefix(uri, "/") || strings.ContainsFunc(host+uri, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-			t.Fatalf("%q is read as %q %q", text, host, uri)
-		}
-		again := uri
-		if host != "" {
-			again = "http://" + host + uri
-		}
-		if h, u, err := readTarget(again); err != nil || u != uri || h != strings.TrimSuffix(host, ":80") {
-			t.Fatalf("%q is read as %q %q, and that as %q %q: %v", text, host, uri, h, u, err)
-		}
-	})
-}

@@ -335,6 +335,9 @@ func TestPurge_everywhereAsksTheRegion(t *testing.T) {
 		{[]string{"--group", "g", "--tenant", "acme"}, `{"tenant":"acme","group":"g"}`, "Region eu has purged group g of tenant acme, and tells every POP.\n", "a tenant's"},
 		{[]string{"--all"}, `{"group":"*"}`, "Region eu has purged all of everybody's answers, and tells every POP. What is one tenant's stays.\n", "all"},
 		{[]string{"--all", "--tenant", "acme"}, `{"tenant":"acme","group":"*"}`, "Region eu has purged all of tenant acme, and tells every POP.\n", "a tenant's all"},
+		{[]string{"--url", "/t?x=1"}, `{"url":"/t?x=1"}`, "Region eu has purged /t?x=1 of everybody's answers, and tells every POP. What is one tenant's stays.\n", "a URL"},
+		{[]string{"--prefix", "https://shop.example/t", "--tenant", "acme", "--soft"}, `{"tenant":"acme","prefix":"https://shop.example/t","soft":true}`,
+			"Region eu has softly purged what begins with https://shop.example/t of tenant acme, and tells every POP.\n", "a prefix, softly"},
 	} {
 		answer = `{"region":"eu","purged":` + row.asked + `,"at":"` + at + `","scope":"everywhere"}`
 		out, err := typed(t, command.Purge, append(row.args, args...)...)
@@ -348,9 +351,8 @@ func TestPurge_everywhereAsksTheRegion(t *testing.T) {
 		args []string
 		says string
 	}{
-		{"a URL", append([]string{"--url", "/t"}, args...), "no message for a URL"},
-		{"a prefix", append([]string{"--prefix", "/t"}, args...), "no message for a URL or a prefix"},
-		{"softly", append([]string{"--group", "g", "--soft"}, args...), "no message for --soft"},
+		{"no URL", append([]string{"--url", "shop.example/t"}, args...), "url: it is neither a whole one"},
+		{"a prefix with a password", append([]string{"--prefix", "http://a:b@x/"}, args...), "prefix: it is neither a whole one"},
 		{"a group too long", append([]string{"--group", strings.Repeat("g", 256)}, args...), "1 to 255 bytes"},
 		{"all as a group", append([]string{"--group", "*"}, args...), "stands for all"},
 		{"an empty tenant", append([]string{"--all", "--tenant", ""}, args...), "names nobody"},

@@ -11,7 +11,6 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/cache"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
-	handfeed "github.com/gatehouse-edge/gatehouse/handoff/feed"
 )
 
 // purged is what POST /edge/cache/purge gives.
@@ -41,15 +40,21 @@ func purge(app *edge.App, r *http.Request) (any, error) {
 	return purged{app.POP, p, time.Now().UTC(), reached, "pop"}, nil
 }
 
-// purgedAll is what a region answers to POST /purges, of a group or, as "*", of all.
+// purgedAll is what a region answers to POST /purges.
 type purgedAll struct {
-	Region string `json:"region"`
-	Purged struct {
-		Tenant string `json:"tenant,omitempty"`
-		Group  string `json:"group"`
-	} `json:"purged"`
-	At    time.Time `json:"at"`
-	Scope string    `json:"scope"`
+	Region string      `json:"region"`
+	Purged regionPurge `json:"purged"`
+	At     time.Time   `json:"at"`
+	Scope  string      `json:"scope"`
+}
+
+// regionPurge is a purge as regions know it: all is the group "*".
+type regionPurge struct {
+	Tenant string `json:"tenant,omitzero"`
+	Group  string `json:"group,omitzero"`
+	URL    string `json:"url,omitzero"`
+	Prefix string `json:"prefix,omitzero"`
+	Soft   bool   `json:"soft,omitzero"`
 }
 
 // Purge is "caddy edge purge", and "caddy edge cache purge".
@@ -65,10 +70,10 @@ Without --tenant it is whoever's it is; with it, what is that tenant's alone. Wi
 
 It acts on the one POP that it asks, and tells nobody else. With --everywhere it
 asks a region, at its operator's address, in place of a POP: that commits it, and
-has the feed tell every POP. The feed knows groups: of everybody's answers or, with
---tenant, of the tenant's, which is at home in that region. It knows no URL, no
-prefix and no --soft. The region asks for its operator's token, from --token-file or
-GATEHOUSE_OPERATOR_TOKEN; it is sent over https, or to this machine.`,
+has the feed tell every POP. It is of everybody's answers then or, with --tenant, of
+the tenant's, which is at home in that region. The region asks for its operator's
+token, from --token-file or GATEHOUSE_OPERATOR_TOKEN; it is sent over https, or to
+this machine.`,
 		Example: `	caddy edge purge --url https://shop.example/products/coffee
 	caddy edge purge --prefix /products/ --soft
 	caddy edge purge --all --tenant acme
@@ -117,25 +122,18 @@ GATEHOUSE_OPERATOR_TOKEN; it is sent over https, or to this machine.`,
 var errTenantEmpty = errors.New("--tenant names nobody: it is empty")
 
 func (to *regionAsked) purge(c *cobra.Command, a *Asking, p *cache.Purging) error {
-	in := struct {
-		Tenant string `json:"tenant,omitzero"`
-		Group  string `json:"group"`
-	}{p.Tenant, p.Group}
+	in := regionPurge{p.Tenant, p.Group, p.URL, p.Prefix, p.Soft}
 	switch {
 	case to.url == "":
 		return errors.New("--everywhere needs --region: a region's operator address, of a tenant's purge that where it is at home")
-	case p.URL != "" || p.Prefix != "":
-		return errors.New("--everywhere purges a --group or --all: the feed has no message for a URL or a prefix; give its answers a group (Cache-Groups), or ask each POP")
-	case p.Soft:
-		return errors.New("--everywhere purges for good: the feed has no message for --soft; ask each POP")
 	case c.Flags().Changed("tenant") && p.Tenant == "":
 		return errTenantEmpty
-	case p.All:
+	}
+	if err := p.Check(); err != nil {
+		return err
+	}
+	if p.All {
 		in.Group = "*"
-	default:
-		if err := handfeed.CheckGroup(p.Group); err != nil {
-			return fmt.Errorf("--group: %w", err)
-		}
 	}
 	token, err := to.token()
 	if err != nil {
@@ -178,13 +176,21 @@ func showPurged(w io.Writer, got *purged) {
 }
 
 func showPurgedAll(w io.Writer, got *purgedAll) {
-	what, rest := "all", ""
-	if got.Purged.Group != "*" {
+	what := "all"
+	switch {
+	case got.Purged.URL != "":
+		what = plain(got.Purged.URL)
+	case got.Purged.Prefix != "":
+		what = "what begins with " + plain(got.Purged.Prefix)
+	case got.Purged.Group != "*":
 		what = "group " + plain(got.Purged.Group)
 	}
-	whose := "tenant " + plain(got.Purged.Tenant)
+	whose, softly, rest := "tenant "+plain(got.Purged.Tenant), "", ""
 	if got.Purged.Tenant == "" {
 		whose, rest = "everybody's answers", " What is one tenant's stays."
 	}
-	fmt.Fprintf(w, "Region %s has purged %s of %s, and tells every POP.%s\n", plain(got.Region), what, whose, rest)
+	if got.Purged.Soft {
+		softly = " softly"
+	}
+	fmt.Fprintf(w, "Region %s has%s purged %s of %s, and tells every POP.%s\n", plain(got.Region), softly, what, whose, rest)
 }

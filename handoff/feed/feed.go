@@ -210,6 +210,8 @@ func maxBytes(kind string) int {
 		return MaxMessage
 	case strings.HasPrefix(kind, kvKind):
 		return 6*MaxValue + MaxBytes // JSON may write a byte as \u0000
+	case strings.HasPrefix(kind, purgeKind):
+		return 2*MaxTarget + MaxBytes // or " as \"
 	}
 	return MaxBytes
 }

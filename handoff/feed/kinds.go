@@ -36,6 +36,8 @@ const (
 	MaxDefinition = 256 << 10
 	// MaxGroup bounds the name of a cache group in bytes.
 	MaxGroup = 255
+	// MaxTarget bounds the URL, or prefix, of a purge in bytes.
+	MaxTarget = 8 << 10
 )
 
 // TombstoneLife is how long it is told that something is gone. A POP that hears
@@ -198,18 +200,31 @@ func (v KV) check() error {
 	return v.Sequence.check()
 }
 
-// Purge has caches drop what they hold of a group, if they stored it before.
+// Purge has caches drop what they hold, if they stored it before: of one of Group, URL
+// and Prefix.
 type Purge struct {
 	Sequence Sequence `json:"seq,omitzero"`
 	// Tenant is whose answers are dropped. Absent: those that are nobody's.
 	Tenant string `json:"tenant,omitzero"`
 	// Group is a cache group (RFC 9875). "*" is all of them.
-	Group string `json:"group"`
+	Group string `json:"group,omitzero"`
+	// URL is a whole one, or a path with its query, of all hosts ([Target]).
+	URL string `json:"url,omitzero"`
+	// Prefix is what URLs begin with, in the same form.
+	Prefix string `json:"prefix,omitzero"`
+	// Soft leaves what is dropped to be used as what is stale may be.
+	Soft bool `json:"soft,omitzero"`
 	// Expires is when it need not be told any more, in seconds since 1970.
 	Expires int64 `json:"exp"`
 }
 
-func (p Purge) kind() string { return purgeKind + idOf(p.Tenant, p.Group) }
+func (p Purge) kind() string {
+	soft := ""
+	if p.Soft {
+		soft = "soft"
+	}
+	return purgeKind + idOf(p.Tenant, p.Group, p.URL, p.Prefix, soft)
+}
 
 // CheckGroup says whether name may name a cache group: a String of RFC 8941, of
 // MaxGroup bytes at most, and not "*", which means all of them.
@@ -232,10 +247,26 @@ func (p Purge) check() error {
 	switch {
 	case p.Tenant != "" && !handoff.ValidTenant(p.Tenant):
 		return errors.New("tenant is no tenant's name")
-	case p.Group == "" || len(p.Group) > MaxGroup || !utf8.ValidString(p.Group):
-		return fmt.Errorf("group is empty, over %d bytes or no UTF-8", MaxGroup)
+	case len(p.Group) > MaxGroup || !utf8.ValidString(p.Group):
+		return fmt.Errorf("group is over %d bytes or no UTF-8", MaxGroup)
 	case p.Expires <= 0:
 		return errors.New("exp is not positive")
+	}
+	named := 0
+	for _, text := range [...]string{p.Group, p.URL, p.Prefix} {
+		if text != "" {
+			named++
+		}
+	}
+	if named != 1 {
+		return fmt.Errorf("%d of group, url and prefix are there: one says what is dropped", named)
+	}
+	for _, t := range [...]struct{ name, text string }{{"url", p.URL}, {"prefix", p.Prefix}} {
+		if t.text != "" {
+			if _, _, err := Target(t.text); err != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+		}
 	}
 	return p.Sequence.check()
 }

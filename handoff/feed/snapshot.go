@@ -57,7 +57,7 @@ func (s *State) MarshalJSON() ([]byte, error) {
 		kept.Values = append(kept.Values, said[KV]{e.region, KV{Sequence(e.version), k.bucket, k.tenant, k.key, e.value, e.expires}})
 	}
 	for k, e := range s.purges.entries {
-		kept.Purges = append(kept.Purges, said[Purge]{e.region, Purge{Sequence(e.version), k.tenant, k.group, e.expires}})
+		kept.Purges = append(kept.Purges, said[Purge]{e.region, k.purge(e)})
 	}
 	return json.Marshal(kept)
 }

@@ -113,8 +113,22 @@ type (
 	home          struct{ region, state string }
 	definitionKey struct{ kind, name string }
 	valueKey      struct{ bucket, tenant, key string }
-	purgeKey      struct{ tenant, group string }
+	// A purge without what is new each time: its sequence and its end.
+	purgeKey Purge
 )
+
+// key names what a purge is of.
+func (p Purge) key() purgeKey {
+	p.Sequence, p.Expires = 0, 0
+	return purgeKey(p)
+}
+
+// purge is the purge that is known of k.
+func (k purgeKey) purge(e entry[string]) Purge {
+	p := Purge(k)
+	p.Sequence, p.Expires = Sequence(e.version), e.expires
+	return p
+}
 
 func (h home) text() string { return h.region + " " + h.state }
 
@@ -132,7 +146,7 @@ func (s *State) place(region string, m Message, now int64) (changed bool, err er
 		return s.values.put(valueKey{m.Bucket, m.Tenant, m.Key}, e, now, false)
 	case Purge:
 		e := entry[string]{"", int64(m.Sequence), region, false, m.Expires, s.reading}
-		changed, err = s.purges.put(purgeKey{m.Tenant, m.Group}, e, now, false)
+		changed, err = s.purges.put(m.key(), e, now, false)
 		if errors.Is(err, ErrNoRoom) {
 			s.collapse(m)
 			return true, nil
@@ -266,8 +280,8 @@ func (s *State) Definition(kind, name string) []byte {
 // Purged is the latest purge of a tenant's group, or of all of the tenant's: what
 // was stored before is not to be used. 0: none is known.
 func (s *State) Purged(tenant, group string) Sequence {
-	latest := max(s.floor, Sequence(s.purges.entries[purgeKey{tenant, group}].version))
-	return max(latest, Sequence(s.purges.entries[purgeKey{tenant, "*"}].version))
+	latest := max(s.floor, Sequence(s.purges.entries[Purge{Tenant: tenant, Group: group}.key()].version))
+	return max(latest, Sequence(s.purges.entries[Purge{Tenant: tenant, Group: "*"}.key()].version))
 }
 
 // Purges calls each with every purge that is known.
@@ -276,6 +290,6 @@ func (s *State) Purges(each func(Purge)) {
 		each(Purge{Sequence: s.floor, Group: "*", Expires: s.floor.Time().Add(PurgeLife).Unix()})
 	}
 	for k, e := range s.purges.entries {
-		each(Purge{Sequence(e.version), k.tenant, k.group, e.expires})
+		each(k.purge(e))
 	}
 }

@@ -66,13 +66,20 @@ func (o *Outbox) Delete(tx *tenancy.Tx, bucket, key string) error {
 
 // Purge has caches drop what they hold of a group of tx's tenant.
 func (o *Outbox) Purge(tx *tenancy.Tx, group string) error {
-	return o.queue(tx, feed.Purge{Tenant: tx.Tenant(), Group: group, Expires: time.Now().Add(feed.PurgeLife).Unix()})
+	return o.Drop(tx, feed.Purge{Tenant: tx.Tenant(), Group: group})
 }
 
 // PurgePublic has caches drop what they hold of a group for everybody, such as a page
 // of the shop that tx's tenant has changed.
 func (o *Outbox) PurgePublic(tx *tenancy.Tx, group string) error {
-	return o.queue(tx, feed.Purge{Group: group, Expires: time.Now().Add(feed.PurgeLife).Unix()})
+	return o.Drop(tx, feed.Purge{Group: group})
+}
+
+// Drop has caches drop what p names. Its sequence and its end are set here. What POPs
+// could not use is refused.
+func (o *Outbox) Drop(tx *tenancy.Tx, p feed.Purge) error {
+	p.Expires = time.Now().Add(feed.PurgeLife).Unix()
+	return o.queue(tx, p)
 }
 
 // gone is until when it is told that something is.

@@ -59,7 +59,7 @@ func (w *world) ask(t *testing.T, body string, header ...string) *httptest.Respo
 // told are the purges that POPs will hear of, and written what is in acme's audit.
 func (w *world) told(t *testing.T) (told, written string) {
 	t.Helper()
-	err := w.Pool.QueryRow(t.Context(), `select coalesce(string_agg(coalesce(message::jsonb->>'tenant', '') || '/' || (message::jsonb->>'group'), ' ' order by seq), '')
+	err := w.Pool.QueryRow(t.Context(), `select coalesce(string_agg(coalesce(message::jsonb->>'tenant', '') || '/' || ((message::jsonb - 'tenant' - 'seq' - 'exp')::text), ' ' order by seq), '')
  from feed_state where subject like '%.purge.%'`).Scan(&told)
 	if err != nil {
 		t.Fatal(err)
@@ -78,14 +78,17 @@ func (w *world) told(t *testing.T) (told, written string) {
 func TestOperator_tellsPOPsAndWritesItDown(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, feed.NewOutbox("eu", time.Hour), token)
-	for _, body := range []string{`{"group":"product:coffee"}`, `{"group":"*"}`, `{"tenant":"acme","group":"shell"}`, `{"tenant":"acme","group":"*"}`} {
+	long := "/" + strings.Repeat("0123456789abcdef", 500)
+	for _, body := range []string{`{"group":"product:coffee"}`, `{"group":"*"}`, `{"tenant":"acme","group":"shell"}`, `{"tenant":"acme","group":"*"}`,
+		`{"url":"https://shop.example/a?b"}`, `{"tenant":"acme","prefix":"/app/","soft":true}`, `{"tenant":"acme","url":"` + long + `"}`} {
 		rec := w.ask(t, body, asOperator)
 		if rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), `"scope":"everywhere"`) || !strings.Contains(rec.Body.String(), `"region":"eu"`) || rec.Header().Get("Cache-Control") != "no-store" {
 			t.Fatalf("%s: %d %s", body, rec.Code, rec.Body)
 		}
 	}
 	told, written := w.told(t)
-	if told != "/product:coffee /* acme/shell acme/*" || written != "operator operator.purged shell, operator operator.purged *" {
+	if told != `/{"group": "product:coffee"} /{"group": "*"} acme/{"group": "shell"} acme/{"group": "*"} /{"url": "https://shop.example/a?b"} acme/{"soft": true, "prefix": "/app/"} acme/{"url": "`+long+`"}` ||
+		written != "operator operator.purged shell, operator operator.purged *, operator operator.purged /app/, operator operator.purged "+long[:255] {
 		t.Errorf("POPs are told %q, the audit says %q", told, written)
 	}
 }
@@ -107,15 +110,19 @@ func TestOperator_refuses(t *testing.T) {
 		{"in a cookie", all, []string{"Cookie: session=" + token}, 401, "operator's token"},
 		{"another type", all, []string{asOperator, "Content-Type: text/plain"}, 415, ""},
 		{"nothing", ``, []string{asOperator}, 400, ""},
-		{"no group", `{}`, []string{asOperator}, 400, "/group"},
-		{"an empty group of a tenant", `{"tenant":"acme","group":""}`, []string{asOperator}, 400, "/group"},
+		{"nothing named", `{}`, []string{asOperator}, 400, "names 0 of group, url and prefix"},
+		{"an empty group of a tenant", `{"tenant":"acme","group":""}`, []string{asOperator}, 400, "names 0 of"},
+		{"two at once", `{"group":"g","url":"/x"}`, []string{asOperator}, 400, "names 2 of"},
 		{"a group too long", `{"group":"` + strings.Repeat("g", 256) + `"}`, []string{asOperator}, 400, "/group"},
 		{"a control byte", `{"group":"g\u0000"}`, []string{asOperator}, 400, "/group"},
 		{"a line break", `{"group":"g\r\nx: y"}`, []string{asOperator}, 400, "/group"},
 		{"what no header could name", `{"group":"caf\u00e9"}`, []string{asOperator}, 400, "/group"},
 		{"no tenant's name", `{"tenant":"../acme","group":"g"}`, []string{asOperator}, 400, "/tenant"},
-		{"a URL", `{"url":"/x"}`, []string{asOperator}, 400, "/url"},
-		{"softly", `{"group":"g","soft":true}`, []string{asOperator}, 400, "/soft"},
+		{"no URL", `{"url":"shop.example/x"}`, []string{asOperator}, 400, "/url"},
+		{"a URL with a line break", `{"url":"/x\r\ny"}`, []string{asOperator}, 400, "/url"},
+		{"a prefix too long", `{"prefix":"/` + strings.Repeat("x", 8192) + `"}`, []string{asOperator}, 400, "/prefix"},
+		{"a prefix with a password", `{"prefix":"http://a:b@x/"}`, []string{asOperator}, 400, "/prefix"},
+		{"softly, in words", `{"group":"g","soft":"yes"}`, []string{asOperator}, 400, "/soft"},
 		{"a name twice", `{"group":"g","group":"h"}`, []string{asOperator}, 400, ""},
 		{"an unknown tenant", `{"tenant":"umbrella","group":"g"}`, []string{asOperator}, 404, "no such tenant"},
 		{"a tenant of another region", `{"tenant":"globex","group":"g"}`, []string{asOperator}, 421, "at home in us"},

@@ -4,6 +4,7 @@
 //
 //	go run ./test/bench edge       the edge's chain against a bare reverse_proxy
 //	go run ./test/bench cache      what answers from memory, beside nginx and Varnish
+//	go run ./test/bench collapse   what clients wait who ask for one cold address at once
 //	go run ./test/bench fill       what a cache that fills takes of memory and of time
 //	go run ./test/bench orders     orders per second, through a POP and direct
 //	go run ./test/bench revoke     how long a session, or a page, lives on after its end
@@ -26,6 +27,7 @@ func main() {
 	var cli struct {
 		Edge      edgeBench      `cmd:"" help:"The edge's chain against a bare reverse_proxy, by wrk."`
 		Cache     cacheBench     `cmd:"" help:"What answers from memory, beside nginx and Varnish, by wrk."`
+		Collapse  collapseBench  `cmd:"" help:"What clients wait who ask for one cold address at once."`
 		Fill      fillBench      `cmd:"" help:"What a cache that fills takes of memory and of time."`
 		Orders    ordersBench    `cmd:"" help:"Orders per second and their latency, through a POP and direct."`
 		Revoke    revokeBench    `cmd:"" help:"How long a session lives on at a POP after its log-out, and a page after its change."`

@@ -31,4 +31,10 @@ func TestPurge_anOperatorReachesEveryPOP(t *testing.T) {
 	if a := shell.get(t, "/app/shell"); !hit(a) {
 		t.Errorf("a tenant's page is gone with everybody's: %s", a.header.Get("Cache-Status"))
 	}
+	out, err = exec.CommandContext(t.Context(), filepath.Join(root, "bin", "caddy"), "edge", "purge", "--everywhere", "--region", eu().Operator,
+		"--token-file", filepath.Join(stateDir, "keys", "operator.token"), "--tenant", "acme", "--url", "/app/shell").CombinedOutput()
+	if err != nil || string(out) != "Region eu has purged /app/shell of tenant acme, and tells every POP.\n" {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	await(t, "the purge of the shell", func() bool { return !hit(shell.get(t, "/app/shell")) })
 }
