@@ -79,6 +79,26 @@ func TestKey_hostOfTheConfiguration(t *testing.T) {
 	}
 }
 
+// A page that varies by language has one variant for each of the site's.
+func TestKey_languagesOfTheSite(t *testing.T) {
+	o := newOrigin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		w.Header().Set("Vary", "Accept-Language, Accept-Encoding")
+		_, _ = io.WriteString(w, strings.Join(r.Header.Values("Accept-Language"), "|"))
+	})
+	s := newSite(t, o, "edge_cache {\n\t\tlanguage en de\n\t}\n\treverse_proxy ORIGIN")
+	for _, row := range []struct{ sent, body, cache string }{
+		{"de-AT,de;q=0.9,en;q=0.8", "de", "fwd=uri-miss"}, {"de", "de", "hit"}, {"es, de;q=0.1", "de", "hit"},
+		{"en-GB", "en", "fwd=vary-miss"}, {"", "en", "hit"}, {"fr", "en", "hit"}, {"*", "en", "hit"}, {"de;q=0.1, en", "en", "hit"},
+	} {
+		var header []string
+		if row.sent != "" {
+			header = []string{"Accept-Language", row.sent}
+		}
+		s.get("/page", header...).is(t, 200, row.body, row.cache)
+	}
+}
+
 // What Caddy knows of the request before rewrites says no more than the key does.
 func TestKey_theOriginalAddress(t *testing.T) {
 	const shows = "\n\treverse_proxy ORIGIN {\n\t\theader_up X-Orig \"{http.request.orig_uri} {http.request.orig_uri.query} {http.request.orig_uri.path}\"\n\t}"

@@ -105,6 +105,11 @@ type Cache struct {
 	// the profile rfc9111 it is always all.
 	Headers []string `json:"headers,omitempty"`
 
+	// Languages are those that the site has, as language tags. The origin gets one of
+	// them as Accept-Language: the one that the client likes best (RFC 4647, section
+	// 3.4), or the first. Default: Accept-Language as it came.
+	Languages []string `json:"languages,omitempty"`
+
 	// Cookies are cookies that reach the origin and are in the key. Default: none.
 	Cookies []string `json:"cookies,omitempty"`
 
@@ -277,6 +282,14 @@ func (c *Cache) check() error {
 	for _, v := range c.Vary {
 		if v != "variant" && v != "country" && v != "bot" {
 			return fmt.Errorf("vary %q: it is variant, country or bot; what an answer's Vary names is in the key by itself", v)
+		}
+	}
+	if len(c.Languages) > 0 && c.Profile == ProfileRFC9111 {
+		return errors.New("language: the profile rfc9111 changes no field of a request")
+	}
+	for _, tag := range c.Languages {
+		if !isLanguage(tag) {
+			return fmt.Errorf("language %q is no language tag such as en or de-AT", tag)
 		}
 	}
 	if len(c.Query) > 0 && len(c.IgnoreQuery) > 0 {

@@ -41,6 +41,7 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		preset nextjs|django|rails
 //		host <host>
 //		header <name...>
+//		language <tag...>
 //		cookie <name...>
 //		bypass_cookie <name...>
 //		query <name...>
@@ -88,6 +89,8 @@ func (c *Cache) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 		return edge.One(d, &c.Host)
 	case "header":
 		return edge.Many(d, &c.Headers)
+	case "language":
+		return edge.Many(d, &c.Languages)
 	case "cookie":
 		return edge.Many(d, &c.Cookies)
 	case "bypass_cookie":
@@ -119,7 +122,7 @@ func (c *Cache) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 	case "idle":
 		return edge.Duration(d, &c.Idle)
 	}
-	return edge.Unknown(d, name, "profile", "policy", "preset", "host", "header", "cookie", "bypass_cookie", "query", "ignore_query",
+	return edge.Unknown(d, name, "profile", "policy", "preset", "host", "header", "language", "cookie", "bypass_cookie", "query", "ignore_query",
 		"sort_query", "vary", "target", "ttl", "max_ttl", "heuristic", "store_set_cookie", "max_object", "wait", "idle")
 }
 

@@ -303,8 +303,8 @@ func (c *Cache) reaches(field string) bool {
 	return c.letter || c.allowed[field] || c.allowed["*"] && field != "Cookie" && field != "Authorization"
 }
 
-// normalize puts what is sent into its normal form: encodings by class, and the named
-// cookies alone.
+// normalize puts what is sent into its normal form: encodings by class, one of the
+// site's languages, and the named cookies alone.
 func (q *question) normalize(h http.Header) {
 	if lines, ok := h["Accept-Encoding"]; ok {
 		if class := encodings(lines); class != "" {
@@ -312,6 +312,9 @@ func (q *question) normalize(h http.Header) {
 		} else {
 			delete(h, "Accept-Encoding")
 		}
+	}
+	if len(q.c.Languages) > 0 {
+		h["Accept-Language"] = []string{q.c.language(q.r.Header["Accept-Language"])}
 	}
 	delete(h, "Cookie")
 	var pairs []string
@@ -390,6 +393,60 @@ func encodings(lines []string) string {
 func isZero(weight string) bool {
 	value, has := strings.CutPrefix(strings.ToLower(textproto.TrimString(weight)), "q=")
 	return has && value != "" && strings.Trim(value, "0.") == ""
+}
+
+// maxLanguages bounds how many languages of a request are looked at.
+const maxLanguages = 32
+
+// language gives the site's language that a client likes best: by weight, each of its
+// languages as it is, then shortened (RFC 4647, section 3.4), then longer ("en" is
+// content with en-US). The site's first, where it likes none.
+func (c *Cache) language(lines []string) string {
+	type liked struct {
+		tag    string
+		weight float64
+	}
+	var all []liked
+	for _, line := range lines {
+		for member := range strings.SplitSeq(strings.ToLower(line), ",") {
+			tag, weight := weighted(strings.ReplaceAll(member, " ", ""))
+			if weight > 0 && isLanguage(tag) && len(all) < maxLanguages {
+				all = append(all, liked{tag, weight})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b liked) int { return cmp.Compare(b.weight, a.weight) })
+	for _, l := range all {
+		for tag := l.tag; tag != ""; {
+			for _, has := range c.Languages {
+				if strings.EqualFold(has, tag) {
+					return has
+				}
+			}
+			tag = tag[:max(strings.LastIndexByte(tag, '-'), 0)]
+		}
+		for _, has := range c.Languages {
+			if len(has) > len(l.tag) && strings.EqualFold(has[:len(l.tag)], l.tag) && has[len(l.tag)] == '-' {
+				return has
+			}
+		}
+	}
+	return c.Languages[0]
+}
+
+// isLanguage reports whether s is made as a language tag is (RFC 5646, section 2.1).
+func isLanguage(s string) bool {
+	for i, part := range strings.Split(s, "-") {
+		if part == "" || len(part) > 8 || i > 8 {
+			return false
+		}
+		for _, c := range []byte(part) {
+			if ('a' > c || c > 'z') && ('A' > c || c > 'Z') && (i == 0 || '0' > c || c > '9') {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // selecting gives the second part of the key for these fields.

@@ -7,6 +7,26 @@ import (
 	"testing"
 )
 
+func TestLanguage_isOneOfTheSites(t *testing.T) {
+	t.Parallel()
+	c := &Cache{Languages: []string{"en-US", "de", "fr-CH", "zh-Hant-TW"}}
+	for sent, want := range map[string]string{
+		"": "en-US", "de": "de", "DE-at": "de", "de-AT, en;q=0.9": "de", "en;q=0.5, de;q=0.8": "de", "en": "en-US", "en-GB": "en-US", "fr": "fr-CH", "fr-FR, de": "de",
+		"es, de;q=0.1": "de", "*": "en-US", "de;q=0, fr": "fr-CH", "zh-Hant": "zh-Hant-TW", "zh-hant-tw-x-a": "zh-Hant-TW", "x": "en-US", "de;q=x": "de",
+		"de; q=0.2 , fr-CH;q=0.3": "fr-CH", ",,de,": "de", "d\x00e": "en-US", "de-": "en-US", strings.Repeat("xx,", 100) + "de": "en-US", "de;q=NaN": "en-US", "de;q=Inf": "de",
+	} {
+		if got := c.language([]string{sent}); got != want {
+			t.Errorf("%q: %q, want %q", sent, got, want)
+		}
+	}
+	if got := c.language([]string{"es", "de"}); got != "de" {
+		t.Errorf("two lines: %q", got)
+	}
+	if got := c.language(nil); got != "en-US" {
+		t.Errorf("no line: %q", got)
+	}
+}
+
 func TestEncodings_eightClasses(t *testing.T) {
 	t.Parallel()
 	for sent, want := range map[string]string{
