@@ -174,9 +174,14 @@ const (
 
 // Metrics of what the cache has stored.
 const (
-	MetricCacheStored    = MetricsEdge + "cache_stored_bytes"
-	MetricCacheReserved  = MetricsEdge + "cache_reserved_bytes"
-	MetricCacheLimit     = MetricsEdge + "cache_limit_bytes"
+	MetricCacheStored   = MetricsEdge + "cache_stored_bytes"
+	MetricCacheReserved = MetricsEdge + "cache_reserved_bytes"
+	MetricCacheLimit    = MetricsEdge + "cache_limit_bytes"
+
+	MetricCacheDisk         = MetricsEdge + "cache_disk_bytes"
+	MetricCacheDiskLimit    = MetricsEdge + "cache_disk_limit_bytes"
+	MetricCacheDiskFailures = MetricsEdge + "cache_disk_failures_total"
+
 	MetricCacheObjects   = MetricsEdge + "cache_objects"
 	MetricCacheEvictions = MetricsEdge + "cache_evictions_total"
 	MetricCachePurges    = MetricsEdge + "cache_purges_total"

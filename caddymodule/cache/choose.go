@@ -37,6 +37,10 @@ func (q *question) choose() {
 		if standing == store.Invalid || q.before(o) {
 			continue
 		}
+		if !o.Body.Usable() { // the disk had no room for it any more
+			q.c.shared.store.Lose(q.key, o)
+			continue
+		}
 		if !asked || !equal(fields, o.Vary) {
 			fields, selects = o.Vary, q.selecting(o.Vary)
 			if !asked { // the newest

@@ -296,11 +296,16 @@ func (f *fill) end(err error) {
 	if err == nil && f.length >= 0 && hasBody(f.status) && f.stream.Size() != f.length {
 		err = errShort
 	}
-	if err == nil && f.storable {
+	store := err == nil && f.storable
+	large := store && f.isLarge()
+	if store && !large {
 		f.keep()
 	}
 	f.trailer = trailerOf(f.last)
 	f.stream.Done(err)
+	if large { // a disk takes its time: whoever asks meanwhile reads the stream
+		f.keep()
+	}
 }
 
 // trailerOf gives the fields that came after the body: those that were announced, and
@@ -339,6 +344,9 @@ func (f *fill) keep() {
 	if f.length < 0 && f.viaOld() {
 		f.c.shared.forget(f.key, whyLength)
 		return
+	}
+	if f.isLarge() {
+		body = f.toDisk(body)
 	}
 	o := f.c.object(&f.stored, f.timing, body)
 	o.Vary, o.Select, o.Part, o.Ticket = f.vary, f.selects, f.part, f.ticket

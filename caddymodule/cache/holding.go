@@ -18,6 +18,12 @@ var (
 		"Bytes of memory that answers take that are on their way.", nil, nil)
 	limitBytes = prometheus.NewDesc(handoff.MetricCacheLimit,
 		"Bytes that both may take together.", nil, nil)
+	diskBytes = prometheus.NewDesc(handoff.MetricCacheDisk,
+		"Bytes that the bodies of large answers take on the disk.", nil, nil)
+	diskLimit = prometheus.NewDesc(handoff.MetricCacheDiskLimit,
+		"Bytes that they may take there. 0: there is no disk.", nil, nil)
+	diskFailures = prometheus.NewDesc(handoff.MetricCacheDiskFailures,
+		"Bodies that could not be written to the disk, read from it as they were written, or removed.", nil, nil)
 	storedObjects = prometheus.NewDesc(handoff.MetricCacheObjects,
 		"Answers that are stored, each variant and each part for itself.", nil, nil)
 	evictions = prometheus.NewDesc(handoff.MetricCacheEvictions,
@@ -28,7 +34,7 @@ var (
 
 // Describe names the metrics.
 func (holding) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{storedBytes, reservedBytes, limitBytes, storedObjects, evictions, purges} {
+	for _, d := range []*prometheus.Desc{storedBytes, reservedBytes, limitBytes, diskBytes, diskLimit, diskFailures, storedObjects, evictions, purges} {
 		ch <- d
 	}
 }
@@ -42,6 +48,13 @@ func (h holding) Collect(ch chan<- prometheus.Metric) {
 	gauge(storedBytes, s.Stored)
 	gauge(reservedBytes, s.Reserved)
 	gauge(limitBytes, s.Limit)
+	var onDisk, disk, failed int64
+	if d := h.s.disk.Load(); d != nil {
+		onDisk, disk, _, failed = d.Usage()
+	}
+	gauge(diskBytes, onDisk)
+	gauge(diskLimit, disk)
+	ch <- prometheus.MustNewConstMetric(diskFailures, prometheus.CounterValue, float64(failed))
 	gauge(storedObjects, int64(s.Objects))
 	for _, row := range []struct {
 		reason string

@@ -94,6 +94,10 @@ func (q *question) serve(w http.ResponseWriter, o *store.Object) error {
 	if q.isHEAD() {
 		return nil
 	}
+	if o.Body.File != nil {
+		_ = q.send(w, o, 0, o.Body.Size-1)
+		return nil
+	}
 	for _, p := range o.Body.Pieces {
 		if _, err := w.Write(p); err != nil {
 			return nil // the client has gone
@@ -152,7 +156,7 @@ func (q *question) serveRange(w http.ResponseWriter, o *store.Object, spans []rf
 		h["Content-Range"] = []string{rfc9111.ContentRange{Span: span, Size: size}.String()}
 		h["Content-Length"] = []string{strconv.FormatInt(span.Length(), 10)}
 		w.WriteHeader(http.StatusPartialContent)
-		_ = o.Body.Section(span.First, span.Last, write(w))
+		_ = q.send(w, o, span.First, span.Last)
 		return nil
 	}
 	// A boundary that the body cannot hold is one that nobody could foresee.
@@ -176,19 +180,12 @@ func (q *question) serveRange(w http.ResponseWriter, o *store.Object, spans []rf
 		if _, err := io.WriteString(w, head(span)); err != nil {
 			return nil
 		}
-		if o.Body.Section(span.First, span.Last, write(w)) != nil {
+		if q.send(w, o, span.First, span.Last) != nil {
 			return nil
 		}
 	}
 	_, _ = io.WriteString(w, end)
 	return nil
-}
-
-func write(w http.ResponseWriter) func([]byte) error {
-	return func(p []byte) error {
-		_, err := w.Write(p)
-		return err
-	}
 }
 
 // servePart answers a request for a range from a stored part that holds all of it
@@ -220,7 +217,7 @@ func (q *question) servePart(w http.ResponseWriter) bool {
 		h["Content-Range"] = []string{rfc9111.ContentRange{Span: spans[0], Size: o.Part.Size}.String()}
 		h["Content-Length"] = []string{strconv.FormatInt(spans[0].Length(), 10)}
 		w.WriteHeader(http.StatusPartialContent)
-		_ = o.Body.Section(spans[0].First-o.Part.First, spans[0].Last-o.Part.First, write(w))
+		_ = q.send(w, o, spans[0].First-o.Part.First, spans[0].Last-o.Part.First)
 		return true
 	}
 	return false

@@ -21,6 +21,7 @@ import (
 // were not stored. What another policy has stored is under another key.
 type shared struct {
 	store *store.Store
+	disk  atomic.Pointer[disk] // nil: there is none
 	seed  maphash.Seed
 
 	mu      sync.Mutex
@@ -67,12 +68,14 @@ const sharedKey = "edge_cache: what is stored"
 
 // sharedBy gives what this configuration has in common with the one before it.
 func sharedBy(app *edge.App) (*shared, error) {
-	limit := app.CacheMemory() / 4 * 3 // the rest is what the collector lets lie
+	limits := app.CacheLimits()
+	limit := limits.Memory / 4 * 3 // the rest is what the collector lets lie
 	s, err := edge.Shared(app, sharedKey, func() (*shared, error) { return newShared(limit) })
-	if err == nil {
-		s.store.SetLimit(limit)
+	if err != nil {
+		return nil, err
 	}
-	return s, err
+	s.store.SetLimit(limit)
+	return s, s.useDisk(app, limits)
 }
 
 func newShared(limit int64) (*shared, error) {

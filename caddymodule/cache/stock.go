@@ -31,6 +31,10 @@ type Summary struct {
 	Stored   int64 `json:"stored"`
 	Reserved int64 `json:"reserved"`
 	Limit    int64 `json:"limit"`
+	// Disk is how many bytes the bodies of large answers take on the disk, and DiskLimit
+	// how many they may. Absent: there is no disk.
+	Disk      int64 `json:"disk,omitzero"`
+	DiskLimit int64 `json:"disk_limit,omitzero"`
 	// Objects counts each variant and each part for itself.
 	Objects int `json:"objects"`
 	// Evicted, Purged and Replaced were taken out since the POP began to store: for
@@ -45,7 +49,14 @@ type Summary struct {
 // Summary gives the figures.
 func (k Stock) Summary() Summary {
 	s := k.s.store.Stats()
-	return Summary{s.Stored, s.Reserved, s.Limit, s.Objects, s.Evicted, s.Purged, s.Renewed, s.Purges}
+	sum := Summary{
+		Stored: s.Stored, Reserved: s.Reserved, Limit: s.Limit, Objects: s.Objects,
+		Evicted: s.Evicted, Purged: s.Purged, Replaced: s.Renewed, Purges: s.Purges,
+	}
+	if d := k.s.disk.Load(); d != nil {
+		sum.Disk, sum.DiskLimit, _, _ = d.Usage()
+	}
+	return sum
 }
 
 // Item is one stored answer.

@@ -156,12 +156,15 @@ func showList(w io.Writer, got *listAnswer) {
 	}
 	Table(w, "URL|FOR|STATUS|AGE|TTL|SIZE|HITS|GROUPS", rows)
 	s := &got.Summary
-	shown := ""
+	disk, shown := "", ""
+	if s.DiskLimit > 0 {
+		disk = fmt.Sprintf(", and of large ones %s of %s on disk", sizeOf(s.Disk), sizeOf(s.DiskLimit))
+	}
 	if len(got.Items) < got.Found {
 		shown = fmt.Sprintf(" %d of %d are shown.", len(got.Items), got.Found)
 	}
-	fmt.Fprintf(w, "\nPOP %s stores %s in %s of %s; %d were evicted for room, %d purged.%s\n",
-		plain(got.POP), answersOf(s.Objects), sizeOf(s.Stored), sizeOf(s.Limit), s.Evicted, s.Purged, shown)
+	fmt.Fprintf(w, "\nPOP %s stores %s in %s of %s%s; %d were evicted for room, %d purged.%s\n",
+		plain(got.POP), answersOf(s.Objects), sizeOf(s.Stored), sizeOf(s.Limit), disk, s.Evicted, s.Purged, shown)
 }
 
 // answersOf counts stored answers.

@@ -54,6 +54,8 @@ func ParseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //		}
 //		cache {
 //			memory <size>
+//			disk <directory> <size>
+//			disk_from <size>
 //		}
 //		assertion {
 //			key_file <path...>

@@ -34,7 +34,7 @@ const cached = `edge_cache {
 	}
 	`
 
-func cacheRows(files string) []*cacheRow {
+func cacheRows(caddy, files string) []*cacheRow {
 	small := `respond "` + strings.Repeat("x", 1024) + `"`
 	file := "root * " + files + "\n\trewrite * /%s\n\t%s\n\tfile_server"
 	rows := []*cacheRow{
@@ -50,6 +50,7 @@ func cacheRows(files string) []*cacheRow {
 		rows = append(rows,
 			&cacheRow{size: size, edgeRow: edgeRow{name: "Caddy `file_server`", routes: fmt.Sprintf(file, name, "")}},
 			&cacheRow{size: size, edgeRow: edgeRow{name: "`edge_guard` + `edge_cache`, hit", routes: fmt.Sprintf(file, name, "edge_guard\n\t"+fmt.Sprintf(cached, "public"))}},
+			&cacheRow{size: size, cmd: withDisk(caddy), edgeRow: edgeRow{name: "the same, from the disk", routes: fmt.Sprintf(file, name, "edge_guard\n\t"+fmt.Sprintf(cached, "public"))}},
 		)
 	}
 	return rows
@@ -88,7 +89,7 @@ func (b *cacheBench) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	all := cacheRows(files)
+	all := cacheRows(b.Caddy, files)
 	admin := freePort()
 	var config strings.Builder
 	config.WriteString(options(dir, originAddr, admin))
@@ -148,6 +149,19 @@ func (b *cacheBench) Run(ctx context.Context) error {
 		fmt.Printf("| %s | %.0f | %.2f | %s | %.1f |\n", r.name, median(r.rates), median(r.rates)/median(base.rates), perCPU, median(r.p99))
 	}
 	return nil
+}
+
+// withDisk runs a Caddy of its own, whose large answers are on the disk.
+func withDisk(caddy string) func(context.Context, string, *cacheRow, string) (*exec.Cmd, error) {
+	return func(ctx context.Context, dir string, r *cacheRow, _ string) (*exec.Cmd, error) {
+		own := filepath.Join(dir, strings.ReplaceAll(r.size, " ", "")+" on disk")
+		if err := os.Mkdir(own, 0o755); err != nil {
+			return nil, err
+		}
+		config := options(dir, "127.0.0.1:1", freePort())
+		config = config[:len(config)-4] + fmt.Sprintf("\t\tcache {\n\t\t\tdisk \"%s/cache\" 1GiB\n\t\t\tdisk_from 64KiB\n\t\t}\n\t}\n}\nhttp://127.0.0.1:%d {\n\t%s\n}\n", own, r.port, r.routes)
+		return runCaddy(ctx, caddy, own, config, r.port)
+	}
 }
 
 // nginx runs an nginx that keeps what the origin says in memory's own file system, with

@@ -5,6 +5,7 @@ package store
 
 import (
 	"hash/maphash"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,7 @@ const (
 	objectOverhead   = 640
 	resourceOverhead = 320
 	fieldOverhead    = 64
+	fileOverhead     = 320
 )
 
 // Weight is what the object takes, in bytes: body, header, tags and overhead.
@@ -255,6 +257,33 @@ func (s *Store) weigh(r *resource) {
 // Remove takes an object out.
 func (s *Store) Remove(key string, o *Object) {
 	s.remove(key, Replaced, func(x *Object) bool { return x == o })
+}
+
+// Exchange puts newer, which is o with its body elsewhere, into o's place, unless o is
+// gone from there. It reports whether it did.
+func (s *Store) Exchange(key string, o, newer *Object) bool {
+	newer.born.Store(o.born.Load())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.find(key)
+	if r == nil {
+		return false
+	}
+	before := *r.objects.Load()
+	at := slices.Index(before, o)
+	if at < 0 {
+		return false
+	}
+	after := slices.Clone(before)
+	after[at] = newer
+	r.objects.Store(&after)
+	s.weigh(r)
+	return true
+}
+
+// Lose takes an object out whose body is gone.
+func (s *Store) Lose(key string, o *Object) {
+	s.remove(key, Evicted, func(x *Object) bool { return x == o })
 }
 
 // remove takes those of a key's objects out that are to go.

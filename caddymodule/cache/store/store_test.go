@@ -24,7 +24,7 @@ import (
 func object(s *Store, size int, tags Tags) *Object {
 	return &Object{
 		Stored: rfc9111.Stored{Status: 200, Header: http.Header{"Content-Type": {"text/plain"}}},
-		Body:   Body{[][]byte{make([]byte, size)}, int64(size)}, Tags: tags, Ticket: s.Begin(),
+		Body:   Body{Pieces: [][]byte{make([]byte, size)}, Size: int64(size)}, Tags: tags, Ticket: s.Begin(),
 	}
 }
 

@@ -7,23 +7,36 @@ import (
 	"sync"
 )
 
-// Body is a whole body, in pieces that do not change.
+// Body is a whole body: in pieces that do not change, or in a file.
 type Body struct {
 	Pieces [][]byte
 	Size   int64
+	// File is where it is, if it is on a disk. There are no pieces then.
+	File *File
 }
 
-// Held is what the pieces take, in bytes.
+// Held is what the body takes of memory, in bytes.
 func (b Body) Held() (n int64) {
+	if b.File != nil {
+		return fileOverhead + 4*int64(cap(b.File.sums))
+	}
 	for _, p := range b.Pieces {
 		n += int64(cap(p)) + 24
 	}
 	return n
 }
 
+// Usable reports whether the body can be read: what was on a disk may have given way.
+// Whoever asks is about to read it.
+func (b Body) Usable() bool { return b.File == nil || b.File.usable() }
+
 // Section calls f with the pieces of a part of the body, from first to last, both
-// of it.
+// of it. They are not to be kept where the body is in a file. It fails as f does, and
+// with [ErrDamaged] where the file cannot be read.
 func (b Body) Section(first, last int64, f func([]byte) error) error {
+	if b.File != nil {
+		return b.File.section(first, last, f)
+	}
 	at := int64(0)
 	for _, p := range b.Pieces {
 		end := at + int64(len(p))
@@ -284,7 +297,7 @@ func (s *Stream) Body() (b Body, ok bool) {
 			s.pieces[n-1] = append(make([]byte, 0, len(last)), last...)
 		}
 	}
-	return Body{s.pieces, s.size}, true
+	return Body{Pieces: s.pieces, Size: s.size}, true
 }
 
 // Reader reads a stream from its beginning.
