@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"regexp"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edgetest"
 )
 
 // withheld is a client's socket that keeps the end of its handshake back, so that
@@ -57,12 +58,7 @@ func (w *withheld) release() {
 func TestProtocols_earlyData(t *testing.T) {
 	o := newOrigin(t)
 	clients, base, token := protocols(t, "edge_guard\n\tedge_session /app\n\treverse_proxy "+o.address())
-	res, err := clients["HTTP/2.0"].RoundTrip(request(t, "GET", base+"/.well-known/edge-jwks.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	port := regexp.MustCompile(`h3=":(\d+)"`).FindStringSubmatch(res.Header.Get("Alt-Svc"))[1]
+	port := edgetest.H3(t, clients["HTTP/2.0"], base)
 	server, err := net.ResolveUDPAddr("udp", "127.0.0.1:"+port)
 	if err != nil {
 		t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -35,19 +34,11 @@ func protocolsTo(t *testing.T, region, body string) (clients map[string]http.Rou
 
 	h1 := &http.Transport{TLSClientConfig: insecure.Clone(), DisableCompression: true}
 	h2 := &http.Transport{TLSClientConfig: insecure.Clone(), ForceAttemptHTTP2: true, DisableCompression: true}
-	res, err := h2.RoundTrip(request(t, "GET", "https://"+address+"/.well-known/edge-jwks.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	port := regexp.MustCompile(`h3=":(\d+)"`).FindStringSubmatch(res.Header.Get("Alt-Svc"))
-	if res.ProtoMajor != 2 || port == nil {
-		t.Fatalf("%s, Alt-Svc %q", res.Proto, res.Header.Get("Alt-Svc"))
-	}
+	port := edgetest.H3(t, h2, "https://"+address)
 	h3 := &http3.Transport{
 		TLSClientConfig: insecure.Clone(), DisableCompression: true,
 		Dial: func(ctx context.Context, _ string, tc *tls.Config, qc *quic.Config) (*quic.Conn, error) {
-			return quic.DialAddr(ctx, "127.0.0.1:"+port[1], tc, qc)
+			return quic.DialAddr(ctx, "127.0.0.1:"+port, tc, qc)
 		},
 	}
 	t.Cleanup(func() {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -314,19 +313,11 @@ func TestNeighbour_allVersionsOfHTTP(t *testing.T) {
 	h2 := &http.Transport{TLSClientConfig: insecure.Clone(), ForceAttemptHTTP2: true, DisableCompression: true}
 	defer h1.CloseIdleConnections()
 	defer h2.CloseIdleConnections()
-	res, err := h2.RoundTrip(newRequest(t, "GET", "https://"+address+"/.well-known/edge-jwks.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	port := regexp.MustCompile(`h3=":(\d+)"`).FindStringSubmatch(res.Header.Get("Alt-Svc"))
-	if port == nil {
-		t.Fatal(res.Header)
-	}
+	port := edgetest.H3(t, h2, "https://"+address)
 	h3 := &http3.Transport{
 		TLSClientConfig: insecure.Clone(), DisableCompression: true,
 		Dial: func(ctx context.Context, _ string, tc *tls.Config, qc *quic.Config) (*quic.Conn, error) {
-			return quic.DialAddr(ctx, "127.0.0.1:"+port[1], tc, qc)
+			return quic.DialAddr(ctx, "127.0.0.1:"+port, tc, qc)
 		},
 	}
 	defer h3.Close()

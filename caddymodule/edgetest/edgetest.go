@@ -23,6 +23,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,34 @@ func Server(t testing.TB) *caddyhttp.Server {
 	}
 	return app.(*caddyhttp.App).Servers["srv0"]
 }
+
+// H3 is the port on which the site at url speaks HTTP/3, as it tells client over
+// HTTP/2. It says so once the goroutine has begun that listens there.
+func H3(t testing.TB, client http.RoundTripper, url string) (port string) {
+	t.Helper()
+	for range 500 {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/.well-known/edge-jwks.json", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := client.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.ProtoMajor != 2 {
+			t.Fatalf("%s, and not HTTP/2", res.Proto)
+		}
+		if said := altSvc.FindStringSubmatch(res.Header.Get("Alt-Svc")); said != nil {
+			return said[1]
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("no Alt-Svc says where HTTP/3 is")
+	return ""
+}
+
+var altSvc = regexp.MustCompile(`h3=":(\d+)"`)
 
 // Answer is what came back over a connection of its own.
 type Answer struct {
