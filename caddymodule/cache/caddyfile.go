@@ -8,7 +8,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/dustin/go-humanize"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 )
@@ -116,7 +115,7 @@ func (c *Cache) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 		c.StoreSetCookie = true
 		return edge.None(d)
 	case "max_object":
-		return size(d, &c.MaxObject)
+		return edge.Size(d, &c.MaxObject, "")
 	case "wait":
 		return edge.Duration(d, &c.Wait)
 	case "idle":
@@ -124,19 +123,6 @@ func (c *Cache) unmarshalOption(d *caddyfile.Dispenser) (err error) {
 	}
 	return edge.Unknown(d, name, "profile", "policy", "preset", "host", "header", "language", "cookie", "bypass_cookie", "query", "ignore_query",
 		"sort_query", "vary", "target", "ttl", "max_ttl", "heuristic", "store_set_cookie", "max_object", "wait", "idle")
-}
-
-func size(d *caddyfile.Dispenser, into *int64) error {
-	var text string
-	if err := edge.One(d, &text); err != nil {
-		return err
-	}
-	n, err := humanize.ParseBytes(text)
-	if err != nil || n == 0 || n > 1<<40 {
-		return d.Errf("max_object %q is no size such as 8MiB", text)
-	}
-	*into = int64(n)
-	return nil
 }
 
 // presets are settings under a name. They are written into the configuration, where

@@ -92,35 +92,25 @@ func (a *App) unmarshalCache(d *caddyfile.Dispenser) error {
 }
 
 func (c *Cache) unmarshalOption(d *caddyfile.Dispenser) error {
-	switch option := d.Val(); option {
+	switch d.Val() {
 	case "memory":
-		return unmarshalSize(d, option, &c.Memory)
+		return Size(d, &c.Memory, "")
 	case "disk":
 		args := d.RemainingArgs()
 		if len(args) != 2 || args[0] == "" {
 			return d.Errf("disk takes a directory and a size, got %q", args)
 		}
+		if c.Disk != "" {
+			return d.Err("disk stands twice")
+		}
+		var ok bool
+		if c.DiskSize, ok = parseSize(args[1]); !ok {
+			return d.Errf("disk %q: it is a size such as 10GiB", args[1])
+		}
 		c.Disk = args[0]
-		return parseSize(d, option, args[1], &c.DiskSize)
+		return nil
 	case "disk_from":
-		return unmarshalSize(d, option, &c.DiskFrom)
+		return Size(d, &c.DiskFrom, "")
 	}
 	return Unknown(d, "cache", "memory", "disk", "disk_from")
-}
-
-func unmarshalSize(d *caddyfile.Dispenser, option string, into *int64) error {
-	var text string
-	if err := One(d, &text); err != nil {
-		return err
-	}
-	return parseSize(d, option, text, into)
-}
-
-func parseSize(d *caddyfile.Dispenser, option, text string, into *int64) error {
-	n, err := humanize.ParseBytes(text)
-	if err != nil || n == 0 || n > 1<<50 {
-		return d.Errf("%s %q is no size such as 256MiB", option, text)
-	}
-	*into = int64(n)
-	return nil
 }

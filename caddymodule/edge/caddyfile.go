@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/dustin/go-humanize"
 )
 
 // ParseOption makes the app from the global option of the Caddyfile.
@@ -375,6 +376,33 @@ func None(d *caddyfile.Dispenser) error {
 		return d.Errf("%s takes no value, got %q", option, d.Val())
 	}
 	return nil
+}
+
+// Size reads a positive size in bytes such as 8KiB, with what stands behind it.
+func Size(d *caddyfile.Dispenser, into *int64, behind string) error {
+	option := d.Val()
+	if *into != 0 {
+		return d.Errf("%s stands twice", option)
+	}
+	var text string
+	if err := One(d, &text); err != nil {
+		return err
+	}
+	number, found := strings.CutSuffix(text, behind)
+	n, ok := parseSize(number)
+	if !found || !ok {
+		return d.Errf("%s %q: it is a size such as 8KiB%s", option, text, behind)
+	}
+	*into = n
+	return nil
+}
+
+// maxSize is more than there is.
+const maxSize = 1 << 50
+
+func parseSize(text string) (int64, bool) {
+	n, err := humanize.ParseBytes(text)
+	return int64(n), err == nil && n >= 1 && n <= maxSize
 }
 
 // Duration reads a positive duration such as 10s.

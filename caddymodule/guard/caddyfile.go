@@ -3,12 +3,10 @@ package guard
 import (
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/dustin/go-humanize"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 )
@@ -67,15 +65,15 @@ func (g *Guard) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "keep_header":
 			err = edge.Many(d, &g.KeepHeaders)
 		case "max_url":
-			err = size(d, &g.MaxURL, "")
+			err = edge.Size(d, &g.MaxURL, "")
 		case "max_headers":
 			err = number(d, &g.MaxHeaders)
 		case "max_header_bytes":
-			err = size(d, &g.MaxHeaderBytes, "")
+			err = edge.Size(d, &g.MaxHeaderBytes, "")
 		case "max_body":
-			err = size(d, &g.MaxBody, "")
+			err = edge.Size(d, &g.MaxBody, "")
 		case "min_body_rate":
-			err = size(d, &g.MinBodyRate, "/s")
+			err = edge.Size(d, &g.MinBodyRate, "/s")
 		case "body_grace":
 			err = edge.Duration(d, &g.BodyGrace)
 		default:
@@ -119,25 +117,6 @@ func (g *Guard) unmarshalAllow(d *caddyfile.Dispenser) error {
 		return where.WrapErr(fmt.Errorf("edge_guard: %w", err))
 	}
 	g.Allow = append(g.Allow, a)
-	return nil
-}
-
-// size reads a positive size such as 8KiB, with what stands behind it.
-func size(d *caddyfile.Dispenser, into *int64, behind string) error {
-	option := d.Val()
-	if *into != 0 {
-		return d.Errf("%s stands twice", option)
-	}
-	var text string
-	if err := edge.One(d, &text); err != nil {
-		return err
-	}
-	number, found := strings.CutSuffix(text, behind)
-	n, err := humanize.ParseBytes(number)
-	if err != nil || !found || n < 1 || n > 1<<50 {
-		return d.Errf("%s %q: it is a size such as 8KiB%s", option, text, behind)
-	}
-	*into = int64(n)
 	return nil
 }
 
