@@ -87,6 +87,7 @@ type App struct {
 	starts   []func() error
 	keys     *signing
 	storage  certmagic.Storage // nil: keep nothing
+	keeps    sync.WaitGroup    // what is on its way there
 	events   *caddyevents.App  // nil: nobody hears
 
 	cookieSecrets [][]byte
@@ -334,6 +335,7 @@ func (a *App) Cleanup() error {
 			i.remote.detach(a)
 		}
 	}
+	a.keeps.Wait() // whoever stops a POP may take its storage away then
 	return a.shared.release()
 }
 

@@ -124,6 +124,7 @@ func (s *source) heard(f jwks.Fetch) {
 	var a *App
 	if len(s.users) > 0 {
 		a = s.users[len(s.users)-1]
+		a.keeps.Add(1)
 	}
 	s.mu.Unlock()
 	if a == nil {
@@ -134,6 +135,7 @@ func (s *source) heard(f jwks.Fetch) {
 			a.logger.Warn("the key set was not kept: a cold start would need its issuer", s.fields(zap.Error(err))...)
 		}
 	}
+	a.keeps.Done()
 	if f.Err == nil && f.Before != nil && !f.Set.Equal(f.Before) {
 		a.logger.Info("the issuer publishes other keys", s.fields(zap.Int("keys", f.Set.Len()))...)
 		s.emit(a, EventKeysRotated, f)
