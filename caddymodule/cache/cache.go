@@ -166,6 +166,7 @@ type Cache struct {
 	app     *edge.App
 	logger  *zap.Logger
 	shared  *shared
+	disk    *disk // nil: there is none
 	zone    string
 	letter  bool // of the RFC
 	limits  limits
@@ -213,6 +214,9 @@ func (c *Cache) use(app *edge.App) (err error) {
 	c.prepare()
 	c.provisionCounters()
 	if c.shared, err = sharedBy(c.app); err != nil {
+		return err
+	}
+	if c.disk, err = c.shared.diskBy(c.app); err != nil {
 		return err
 	}
 	c.marks = marker.New(c.app, 0)

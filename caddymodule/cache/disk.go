@@ -18,44 +18,40 @@ type disk struct {
 	from int64 // bytes of a body
 }
 
-// useDisk has large bodies go to the disk of the configuration, once it starts: what is
-// only validated touches nothing. Configurations of one directory share it.
-func (s *shared) useDisk(app *edge.App, limits edge.Cache) error {
-	if limits.Disk == "" {
-		app.OnStart(func() error {
-			s.disk.Store(nil)
-			return nil
-		})
-		return nil
-	}
-	d, err := edge.Shared(app, "edge_cache: disk "+limits.Disk, func() (*store.Disk, error) { return store.NewDisk(limits.Disk), nil })
-	if err != nil {
-		return err
+// diskBy gives the disk of a configuration, nil where it has none. It is opened when the
+// configuration starts: what is only validated touches nothing. Configurations of one
+// directory share it.
+func (s *shared) diskBy(app *edge.App) (*disk, error) {
+	limits := app.CacheLimits()
+	var d *disk
+	if limits.Disk != "" {
+		files, err := edge.Shared(app, "edge_cache: disk "+limits.Disk, func() (*store.Disk, error) { return store.NewDisk(limits.Disk), nil })
+		if err != nil {
+			return nil, err
+		}
+		d = &disk{files, limits.DiskFrom}
 	}
 	app.OnStart(func() error {
-		if err := d.Open(limits.DiskSize); err != nil {
-			return fmt.Errorf("edge: cache: disk: %w", err)
+		if d != nil {
+			if err := d.Open(limits.DiskSize); err != nil {
+				return fmt.Errorf("edge: cache: disk: %w", err)
+			}
 		}
-		s.disk.Store(&disk{d, limits.DiskFrom})
+		s.disk.Store(d)
 		return nil
 	})
-	return nil
+	return d, nil
 }
 
 // isLarge reports whether the body is one for the disk. Parts, which are put together,
 // stay in memory.
 func (f *fill) isLarge() bool {
-	d := f.c.shared.disk.Load()
-	return d != nil && f.part == nil && f.stream.Size() >= d.from
+	return f.c.disk != nil && f.part == nil && f.stream.Size() >= f.c.disk.from
 }
 
 // toDisk moves a body to the disk. Where that fails it stays in memory.
 func (f *fill) toDisk(body store.Body) store.Body {
-	d := f.c.shared.disk.Load()
-	if d == nil { // by another configuration, meanwhile
-		return body
-	}
-	kept, err := d.Keep(body)
+	kept, err := f.c.disk.Keep(body)
 	if err != nil && !errors.Is(err, store.ErrNoRoom) && !errors.Is(err, store.ErrNotOpen) {
 		f.c.logger.Warn("a large answer stays in memory: the cache's disk fails", zap.String(handoff.FieldPath, f.tags.uri), zap.Error(err))
 	}

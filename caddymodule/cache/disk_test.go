@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -212,7 +213,19 @@ func TestDisk_configurations(t *testing.T) {
 	if s.address = edgetest.Address(t); !hit() {
 		t.Error("what was refused did something")
 	}
-	reload(strings.Replace(s.config, onDisk(dir, "64MiB"), "", 1))
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	without := strings.Replace(s.config, onDisk(dir, "64MiB"), "", 1)
+	if err := edgetest.Load(without + "http://" + taken.Addr().String() + " {\n\tbind 127.0.0.1\n\trespond x\n}\n"); err == nil {
+		t.Error("a port that is taken was taken")
+	}
+	s.address = edgetest.Address(t)
+	s.get("/b?size=300000", "Host", "shop.example")
+	eventually(t, "the disk of the configuration that stands", func() bool { return hit() && len(files(t, dir)) == 2 })
+	reload(without)
 	eventually(t, "the files of a disk that is none any more to be gone", func() bool { return len(files(t, dir)) == 0 })
 	for _, cache := range []string{"fwd=uri-miss", "hit"} {
 		s.get("/a?size=300000", "Host", "shop.example").is(t, 200, body, cache)

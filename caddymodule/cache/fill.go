@@ -249,6 +249,7 @@ func (f *fill) fail(err error) {
 		err = caddyhttp.Error(http.StatusBadGateway, err)
 	}
 	f.err = err
+	f.c.shared.land(f)
 	f.decide()
 	f.stream.Done(err)
 }
@@ -300,6 +301,9 @@ func (f *fill) end(err error) {
 	large := store && f.isLarge()
 	if store && !large {
 		f.keep()
+	}
+	if !large { // whoever asks once he has all of it finds what is stored, and no fetch
+		f.c.shared.land(f)
 	}
 	f.trailer = trailerOf(f.last)
 	f.stream.Done(err)
@@ -605,6 +609,7 @@ func (f *fill) renew(h http.Header, received time.Time) {
 		f.again = true
 		return
 	}
+	f.c.shared.land(f)
 	f.decide()
 }
 

@@ -21,7 +21,7 @@ import (
 // were not stored. What another policy has stored is under another key.
 type shared struct {
 	store *store.Store
-	disk  atomic.Pointer[disk] // nil: there is none
+	disk  atomic.Pointer[disk] // of what runs, for its figures; nil: there is none
 	seed  maphash.Seed
 
 	mu      sync.Mutex
@@ -68,14 +68,13 @@ const sharedKey = "edge_cache: what is stored"
 
 // sharedBy gives what this configuration has in common with the one before it.
 func sharedBy(app *edge.App) (*shared, error) {
-	limits := app.CacheLimits()
-	limit := limits.Memory / 4 * 3 // the rest is what the collector lets lie
+	limit := app.CacheLimits().Memory / 4 * 3 // the rest is what the collector lets lie
 	s, err := edge.Shared(app, sharedKey, func() (*shared, error) { return newShared(limit) })
 	if err != nil {
 		return nil, err
 	}
 	s.store.SetLimit(limit)
-	return s, s.useDisk(app, limits)
+	return s, nil
 }
 
 func newShared(limit int64) (*shared, error) {

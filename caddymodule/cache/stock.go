@@ -109,7 +109,8 @@ func (k Stock) List(l Listing) (items []Item, all int, err error) {
 			return nil, 0, fmt.Errorf("prefix: %w", err)
 		}
 	}
-	order := func(a, b Item) int { return cmp.Or(cmp.Compare(b.Memory, a.Memory), cmp.Compare(a.URI, b.URI)) }
+	size := func(i Item) int64 { return max(i.Memory, i.Size) } // the body may be on a disk
+	order := func(a, b Item) int { return cmp.Or(cmp.Compare(size(b), size(a)), cmp.Compare(a.URI, b.URI)) }
 	switch l.By {
 	case "", "size":
 	case "hits":

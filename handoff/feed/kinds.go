@@ -247,8 +247,6 @@ func (p Purge) check() error {
 	switch {
 	case p.Tenant != "" && !handoff.ValidTenant(p.Tenant):
 		return errors.New("tenant is no tenant's name")
-	case len(p.Group) > MaxGroup || !utf8.ValidString(p.Group):
-		return fmt.Errorf("group is over %d bytes or no UTF-8", MaxGroup)
 	case p.Expires <= 0:
 		return errors.New("exp is not positive")
 	}
@@ -260,6 +258,11 @@ func (p Purge) check() error {
 	}
 	if named != 1 {
 		return fmt.Errorf("%d of group, url and prefix are there: one says what is dropped", named)
+	}
+	if p.Group != "" && p.Group != "*" {
+		if err := CheckGroup(p.Group); err != nil {
+			return err
+		}
 	}
 	for _, t := range [...]struct{ name, text string }{{"url", p.URL}, {"prefix", p.Prefix}} {
 		if t.text != "" {

@@ -379,6 +379,7 @@ func TestParse_refusesOfTheFurtherKinds(t *testing.T) {
 		"a value and gone":   feed.KV{Bucket: "b", Key: "k", Value: "v", Expires: 1},
 		"no group":           feed.Purge{Expires: 1},
 		"a purge for ever":   feed.Purge{Group: "g"},
+		"a group of none":    feed.Purge{Group: "café", Expires: 1},
 		"two at once":        feed.Purge{Group: "g", URL: "/a", Expires: 1},
 		"a URL and a prefix": feed.Purge{URL: "/a", Prefix: "/a", Expires: 1},
 		"no URL":             feed.Purge{URL: "a", Expires: 1},
