@@ -27,6 +27,19 @@ func TestLanguage_isOneOfTheSites(t *testing.T) {
 	}
 }
 
+// FuzzLanguage: whatever is sent, it is one of the site's.
+func FuzzLanguage(f *testing.F) {
+	for _, seed := range []string{"", "de-AT, en;q=0.5", "*", "de;q=1e309", "a-b-c-d-e-f-g-h-i-j", "-", "en-", ";q=1"} {
+		f.Add(seed)
+	}
+	c := &Cache{Languages: []string{"en-US", "de", "zh-Hant-TW"}}
+	f.Fuzz(func(t *testing.T, sent string) {
+		if got := c.language([]string{sent, "de"}); !slices.Contains(c.Languages, got) {
+			t.Fatalf("%q: %q", sent, got)
+		}
+	})
+}
+
 func TestEncodings_eightClasses(t *testing.T) {
 	t.Parallel()
 	for sent, want := range map[string]string{

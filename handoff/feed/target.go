@@ -38,5 +38,8 @@ func Target(text string) (host, uri string, err error) {
 	if u.RawQuery != "" || u.ForceQuery {
 		uri += "?" + u.RawQuery
 	}
+	if len(host)+len(uri) > MaxTarget { // it has grown: what is no ASCII is three bytes
+		return "", "", fmt.Errorf("it has %d bytes as it is asked for, %d are the most", len(host)+len(uri), MaxTarget)
+	}
 	return host, uri, nil
 }

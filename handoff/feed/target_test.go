@@ -17,7 +17,7 @@ func TestTarget(t *testing.T) {
 			t.Errorf("%q: %q %q %v, want %q", text, host, uri, err, want)
 		}
 	}
-	for _, text := range []string{"", "x", "//x/y", "ftp://x/", "http:///a", "http:a", "http://a:b@x/", "/a#b", "/a b", "/a\x00", "/a\n", "/%zz", "/" + strings.Repeat("a", feed.MaxTarget)} {
+	for _, text := range []string{"", "x", "//x/y", "ftp://x/", "http:///a", "http:a", "http://a:b@x/", "/a#b", "/a b", "/a\x00", "/a\n", "/%zz", "/" + strings.Repeat("a", feed.MaxTarget), "/" + strings.Repeat("é", feed.MaxTarget/3)} {
 		if host, uri, err := feed.Target(text); err == nil {
 			t.Errorf("%.60q is read as %q %q", text, host, uri)
 		}
@@ -36,14 +36,19 @@ func FuzzTarget(f *testing.F) {
 			return
 		}
 		if !strings.HasPrefix(uri, "/") || strings.ContainsFunc(host+uri, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-			t.Fatalf("%q is read as %q %q", text, host, uri)
+			t.Fatalf("%.200q is read as %.200q %.200q", text, host, uri)
+		}
+		if host == "" && strings.HasPrefix(uri, "//") { // of "/%2F\"", as Caddy has it: no path that can be written so
+			return
 		}
 		again := uri
 		if host != "" {
-			again = "http://" + host + uri
+			if again = "http://" + host + uri; len(again) > feed.MaxTarget {
+				return
+			}
 		}
 		if h, u, err := feed.Target(again); err != nil || u != uri || h != strings.TrimSuffix(host, ":80") {
-			t.Fatalf("%q is read as %q %q, and that as %q %q: %v", text, host, uri, h, u, err)
+			t.Fatalf("%.200q is read as %.200q %.200q, and that as %.200q %.200q: %v", text, host, uri, h, u, err)
 		}
 	})
 }
