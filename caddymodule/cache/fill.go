@@ -297,9 +297,9 @@ func (f *fill) end(err error) {
 	if err == nil && f.length >= 0 && hasBody(f.status) && f.stream.Size() != f.length {
 		err = errShort
 	}
-	store := err == nil && f.storable
-	large := store && f.isLarge()
-	if store && !large {
+	whole := err == nil && f.storable
+	large := whole && f.isLarge()
+	if whole && !large {
 		f.keep()
 	}
 	if !large { // whoever asks once he has all of it finds what is stored, and no fetch
