@@ -91,6 +91,10 @@ func TestDB_tenantsDoNotMixInThePool(t *testing.T) {
 					}
 					return want
 				})
+				var full *problem.Problem
+				if errors.As(err, &full) && full.Name() == problem.Overloaded {
+					continue // a machine that does other things too: half a second for a connection
+				}
 				if !errors.Is(err, want) {
 					t.Error(err)
 				}
