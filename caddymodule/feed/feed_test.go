@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/nats-io/nkeys"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	edgefeed "github.com/gatehouse-edge/gatehouse/caddymodule/feed"
 	"github.com/gatehouse-edge/gatehouse/handoff/feed"
@@ -279,16 +282,27 @@ func TestFollower_passesOverWhatItCannotRead(t *testing.T) {
 func TestFollower_aFullTableStopsTheClock(t *testing.T) {
 	t.Parallel()
 	b := start(t, broker.Options{})
+	core, logs := observer.New(zap.WarnLevel)
 	f := edgefeed.Follow(edgefeed.Options{
-		Server: link.Server{URL: b.URL("fra")}, POP: "fra", Storage: &certmagic.FileStorage{Path: t.TempDir()}, Log: zap.NewNop(), Limits: feed.Limits{Revocations: 1},
+		Server: link.Server{URL: b.URL("fra")}, POP: "fra", Storage: &certmagic.FileStorage{Path: t.TempDir()}, Log: zap.New(core), Limits: feed.Limits{Revocations: 1},
 	})
 	t.Cleanup(func() { _ = f.Close() })
 	await(t, "the state", f.Knows)
 	at := time.Now().Add(-time.Second)
-	publish(t, b, ended("one"), feed.Heartbeat{Region: "eu", At: at}, ended("two"), feed.Heartbeat{Region: "eu", At: time.Now()})
+	publish(t, b, ended("one"), feed.Heartbeat{Region: "eu", At: at})
+	// The stream keeps the last heartbeat alone: the next one waits for this one.
 	await(t, "the heartbeat", func() bool { return f.Heard("eu").Equal(at) })
+	publish(t, b, ended("two"), feed.Heartbeat{Region: "eu", At: time.Now()})
+	await(t, "the second to find no room", func() bool {
+		return slices.ContainsFunc(logs.All(), func(e observer.LoggedEntry) bool {
+			return strings.Contains(fmt.Sprint(e.ContextMap()["error"]), feed.ErrFull.Error())
+		})
+	})
 	if refuses(f, "two") || !refuses(f, "one") {
 		t.Error("one of one was forgotten")
+	}
+	if !f.Heard("eu").Equal(at) {
+		t.Error("the clock went on past what found no room")
 	}
 }
 
