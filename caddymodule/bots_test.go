@@ -68,11 +68,17 @@ func TestCaddy_botsAreTagged(t *testing.T) {
 			t.Errorf("line %d: %s", i, lines[i])
 		}
 	}
-	metric := func(want string) bool {
-		return strings.Contains(edgetest.Raw(t, address, "GET /metrics HTTP/1.1\nHost: pop.example\n\n").Body, want+"\n")
+	metrics := func() string { return edgetest.Raw(t, address, "GET /metrics HTTP/1.1\nHost: pop.example\n\n").Body }
+	metric := func(want string) bool { return strings.Contains(metrics(), want+"\n") }
+	proofs := func() string {
+		_, after, _ := strings.Cut(metrics(), handoff.MetricBots+`{action="",agent="googlebot",class="search"} `)
+		count, _, _ := strings.Cut(after, "\n")
+		return count
 	}
-	if !metric(handoff.MetricBots + `{action="",agent="googlebot",class="search"} 1`) {
-		t.Error("the metric does not count")
+	before := proofs()
+	ask(googlebot + "X-Forwarded-For: 192.0.2.7\n")
+	if after := proofs(); before == "" || after == before {
+		t.Errorf("the metric does not count: %q, then %q", before, after)
 	}
 	stale := handoff.MetricFileStale + `{file="` + ranges + `"} `
 	from := func(network string) string { return ask(googlebot + "X-Forwarded-For: " + network + "\n").Body }

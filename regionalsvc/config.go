@@ -28,6 +28,7 @@ type Serve struct {
 
 	DatabaseURL              string        `env:"DATABASE_URL" required:"" placeholder:"URL" help:"Connection string of the service's login role, which row-level security must bind."`
 	PoolSize                 int           `env:"GATEHOUSE_POOL_SIZE" default:"16" help:"Connections for requests, at most. Jobs have their own besides."`
+	AcquireTimeout           time.Duration `env:"GATEHOUSE_ACQUIRE_TIMEOUT" default:"500ms" help:"Longest wait of a request for one of these connections; then it is answered 503."`
 	StatementTimeout         time.Duration `env:"GATEHOUSE_STATEMENT_TIMEOUT" default:"2s" help:"Longest statement of a request. Shorter than the request timeout."`
 	LockTimeout              time.Duration `env:"GATEHOUSE_LOCK_TIMEOUT" default:"1s" help:"Longest wait for one lock."`
 	IdleInTransactionTimeout time.Duration `env:"GATEHOUSE_IDLE_IN_TRANSACTION_TIMEOUT" default:"5s" help:"Longest pause between two statements of a transaction."`
@@ -129,7 +130,7 @@ func (s *Serve) broker() link.Server {
 // deadlines holds the order of handoff's deadlines for other values too.
 func (s *Serve) deadlines(refuse func(string, error)) {
 	for flag, d := range map[string]time.Duration{
-		"--statement-timeout": s.StatementTimeout, "--lock-timeout": s.LockTimeout,
+		"--acquire-timeout": s.AcquireTimeout, "--statement-timeout": s.StatementTimeout, "--lock-timeout": s.LockTimeout,
 		"--idle-in-transaction-timeout": s.IdleInTransactionTimeout, "--request-timeout": s.RequestTimeout,
 		"--shutdown-timeout": s.ShutdownTimeout,
 	} {
@@ -139,6 +140,9 @@ func (s *Serve) deadlines(refuse func(string, error)) {
 	}
 	if s.DrainDelay < 0 {
 		refuse("--drain-delay", fmt.Errorf("%s: must not be negative", s.DrainDelay))
+	}
+	if s.AcquireTimeout >= s.RequestTimeout {
+		refuse("--acquire-timeout", fmt.Errorf("%s: must be shorter than --request-timeout, %s", s.AcquireTimeout, s.RequestTimeout))
 	}
 	if s.LockTimeout > s.StatementTimeout {
 		refuse("--lock-timeout", fmt.Errorf("%s: must not be longer than --statement-timeout, %s", s.LockTimeout, s.StatementTimeout))

@@ -38,6 +38,7 @@ func TestServe_refusesWrongConfiguration(t *testing.T) {
 		"--pool-size: 0":           {"--pool-size=0"},
 		"--max-in-flight: 0":       {"--max-in-flight=0"},
 		"--workers: -1":            {"--workers=-1"},
+		"--acquire-timeout: 8s: must be shorter than --request-timeout":   {"--acquire-timeout=8s"},
 		"--statement-timeout: 8s: must be shorter than --request-timeout": {"--statement-timeout=8s"},
 		"--lock-timeout: 3s: must not be longer":                          {"--lock-timeout=3s"},
 		"--idle-in-transaction-timeout: 0s":                               {"--idle-in-transaction-timeout=0s"},
@@ -115,6 +116,9 @@ func TestServe_defaultsKeepTheOrderOfDeadlines(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := p.Serve
+	if s.AcquireTimeout != postgres.AcquireTimeout {
+		t.Errorf("acquire %s; package postgres has %s", s.AcquireTimeout, postgres.AcquireTimeout)
+	}
 	if s.StatementTimeout != handoff.StatementTimeout || s.RequestTimeout != handoff.RegionRequestTimeout {
 		t.Errorf("statement %s, request %s; handoff has %s, %s", s.StatementTimeout, s.RequestTimeout, handoff.StatementTimeout, handoff.RegionRequestTimeout)
 	}

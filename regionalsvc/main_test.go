@@ -56,7 +56,7 @@ type setup struct {
 func newSetup(t *testing.T) *setup {
 	t.Helper()
 	database := pgtest.NewDatabase(t)
-	s := &setup{pop: apitest.NewPOP(t, "fra", "eu"), db: tenancy.New(pgtest.Open(t, database.URL))}
+	s := &setup{pop: apitest.NewPOP(t, "fra", "eu"), db: tenancy.New(pgtest.Open(t, database.URL)).Waiting(pgtest.Patience)}
 	if err := s.db.Enroll(t.Context(), tenancy.Tenant{ID: "acme", Name: "Acme", Currency: "EUR"}); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func newSetup(t *testing.T) *setup {
 		"--session-key=" + file("session.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
 		"--session-issuer=gatehouse:eu", "--session-audience=shop", "--session-cookie=session",
 		"--edge-keys=fra=" + file("fra.jwks.json", s.pop.JWKS()),
-		"--storefront-tenant=acme", "--drain-delay=0s",
+		"--storefront-tenant=acme", "--drain-delay=0s", "--acquire-timeout=5s",
 	}
 	return s
 }

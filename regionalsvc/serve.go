@@ -200,7 +200,7 @@ func (s *Serve) requestPool() postgres.Config {
 
 // routes puts the capabilities together: here, and only here, they meet.
 func (v *service) routes(c *config) ([]api.Route, error) {
-	db := tenancy.New(v.requests)
+	db := tenancy.New(v.requests).Waiting(v.AcquireTimeout)
 	var err error
 	if v.jobs, err = v.newJobs(); err != nil {
 		return nil, err

@@ -56,7 +56,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	database := pgtest.NewDatabase(t)
 	pool := pgtest.Open(t, database.URL)
-	db := tenancy.New(pool)
+	db := tenancy.New(pool).Waiting(pgtest.Patience)
 	if err := db.Enroll(t.Context(), tenancy.Tenant{ID: "acme", Name: "Acme", Currency: "EUR"}); err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 func open(t *testing.T) *tenancy.DB {
 	t.Helper()
-	db := tenancy.New(pgtest.New(t))
+	db := tenancy.New(pgtest.New(t)).Waiting(pgtest.Patience)
 	if err := db.Enroll(t.Context(), tenancy.Tenant{ID: "acme", Name: "Acme", Currency: "EUR"}); err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 func TestSeed_secondStartAddsNothingAndChangesNothing(t *testing.T) {
 	t.Parallel()
-	db := tenancy.New(pgtest.New(t))
+	db := tenancy.New(pgtest.New(t)).Waiting(pgtest.Patience)
 	acme := tenants[0]
 	who := handoff.Identity{Tenant: acme.id, Roles: []string{products.RoleApprover}}
 	shop := products.New(db, acme.id, nil)

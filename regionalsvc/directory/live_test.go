@@ -215,7 +215,7 @@ func write(t *testing.T, db *tenancy.DB, name string) error {
 func TestMove_noWriteIsCommittedAfterIt(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
-	eu, db := open(t, pool, nil, "eu", file()), tenancy.New(pool)
+	eu, db := open(t, pool, nil, "eu", file()), tenancy.New(pool).Waiting(pgtest.Patience)
 	if err := db.Enroll(t.Context(), tenancy.Tenant{ID: "acme", Name: "acme", Currency: "EUR"}); err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +268,7 @@ func TestMove_noWriteIsCommittedAfterIt(t *testing.T) {
 func TestMove_underLoadLosesNoWrite(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
-	eu, db := open(t, pool, nil, "eu", file()), tenancy.New(pool)
+	eu, db := open(t, pool, nil, "eu", file()), tenancy.New(pool).Waiting(pgtest.Patience)
 	if err := db.Enroll(t.Context(), tenancy.Tenant{ID: "acme", Name: "0", Currency: "EUR"}); err != nil {
 		t.Fatal(err)
 	}

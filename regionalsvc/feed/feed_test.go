@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func TestPublisher_tellsWhatWasCommitted(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
-	db := tenancy.New(pool)
+	db := tenancy.New(pool).Waiting(pgtest.Patience)
 	if err := db.Enroll(t.Context(), tenancy.Tenant{ID: "acme", Name: "acme", Currency: "EUR"}); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func publish(t *testing.T, pool *pgxpool.Pool, b *broker.Broker) *feed.Outbox {
 func newRegion(t *testing.T) (*pgxpool.Pool, *tenancy.DB, *broker.Broker) {
 	t.Helper()
 	pool := pgtest.New(t)
-	db := tenancy.New(pool)
+	db := tenancy.New(pool).Waiting(pgtest.Patience)
 	if err := db.Enroll(t.Context(), tenancy.Tenant{ID: "acme", Name: "acme", Currency: "EUR"}); err != nil {
 		t.Fatal(err)
 	}

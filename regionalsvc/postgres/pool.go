@@ -16,9 +16,9 @@ import (
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 )
 
-// AcquireTimeout is how long a request waits for a free connection before it is
-// told that the service is at its limit. A wait beyond it helps nobody: the pool
-// turns over hundreds of times meanwhile.
+// AcquireTimeout is how long a request waits by default for a free connection
+// before it is told that the service is at its limit. A wait beyond it helps
+// nobody: the pool turns over hundreds of times meanwhile.
 const AcquireTimeout = 500 * time.Millisecond
 
 // Config of a pool. The zero value but for URL is what a region serves with.
@@ -183,11 +183,11 @@ func CheckRole(ctx context.Context, pool *pgxpool.Pool) error {
 		role, strings.Join(faults, " and "))
 }
 
-// Acquire takes a connection, waiting at most [AcquireTimeout]. A pool with no
+// Acquire takes a connection, waiting at most as long as patience. A pool with no
 // connection to give in that time, and a database that cannot be reached, are a
 // 503 problem: nothing was done. An error of ctx itself is returned as it is.
-func Acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
-	waiting, cancel := context.WithTimeout(ctx, AcquireTimeout)
+func Acquire(ctx context.Context, pool *pgxpool.Pool, patience time.Duration) (*pgxpool.Conn, error) {
+	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	conn, err := pool.Acquire(waiting)
 	switch {

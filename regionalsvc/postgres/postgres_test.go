@@ -216,13 +216,13 @@ func TestAcquire_fullPoolIsOverloaded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	held, err := postgres.Acquire(t.Context(), pool)
+	held, err := postgres.Acquire(t.Context(), pool, pgtest.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer held.Release()
 	ctx, stats := postgres.WithStats(t.Context())
-	_, err = postgres.Acquire(ctx, pool)
+	_, err = postgres.Acquire(ctx, pool, postgres.AcquireTimeout)
 	var p *problem.Problem
 	if !errors.As(err, &p) || p.Status != http.StatusServiceUnavailable || p.Name() != problem.Overloaded || p.RetryAfter == 0 {
 		t.Errorf("got %v", err)
@@ -232,7 +232,7 @@ func TestAcquire_fullPoolIsOverloaded(t *testing.T) {
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := postgres.Acquire(gone, pool); !errors.Is(err, context.Canceled) || errors.As(err, &p) {
+	if _, err := postgres.Acquire(gone, pool, pgtest.Patience); !errors.Is(err, context.Canceled) || errors.As(err, &p) {
 		t.Errorf("a client that went away: %v", err)
 	}
 }
@@ -269,7 +269,7 @@ func TestAcquire_waitIsASpan(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
 	ctx, parent := provider.Tracer("test").Start(t.Context(), "parent")
-	conn, err := postgres.Acquire(ctx, pool)
+	conn, err := postgres.Acquire(ctx, pool, pgtest.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}

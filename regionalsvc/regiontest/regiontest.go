@@ -41,7 +41,7 @@ func New(t testing.TB) *Region {
 // On makes a region on database, through pool.
 func On(t testing.TB, database pgtest.Database, pool *pgxpool.Pool) *Region {
 	t.Helper()
-	region := &Region{Database: database, Pool: pool, DB: tenancy.New(pool), POP: apitest.NewPOP(t, "fra", "eu")}
+	region := &Region{Database: database, Pool: pool, DB: tenancy.New(pool).Waiting(pgtest.Patience), POP: apitest.NewPOP(t, "fra", "eu")}
 	for id, currency := range map[string]string{"acme": "EUR", "globex": "USD"} {
 		if err := region.DB.Enroll(t.Context(), tenancy.Tenant{ID: id, Name: id, Currency: currency}); err != nil {
 			t.Fatal(err)

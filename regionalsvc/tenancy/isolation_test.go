@@ -262,7 +262,7 @@ func TestIsolation_anotherTenantSeesAndChangesNothing(t *testing.T) {
 
 // cross tries, as tenant b, to get at tenant a's row of table.
 func cross(t *testing.T, pool *pgxpool.Pool, table, insertAsA string) {
-	db, ctx := tenancy.New(pool), t.Context()
+	db, ctx := tenancy.New(pool).Waiting(pgtest.Patience), t.Context()
 	for _, tenant := range []string{"a", "b"} {
 		err := db.Read(ctx, tenant, func(tx *tenancy.Tx) error {
 			tx.Queue("select array_agg(tenant_id) from " + table).Row(func(row pgx.Row) error {

@@ -21,7 +21,7 @@ import (
 func TestWrite_saysWhereInTheLogItIs(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t)
-	db := tenancy.New(pool)
+	db := tenancy.New(pool).Waiting(pgtest.Patience)
 	enroll(t, db, "acme")
 	last := logEnd(t, pool)
 	asks := func(tx *tenancy.Tx) error {
@@ -108,7 +108,7 @@ func TestWrite_isDoneThoughTheConnectionBreaksBehindCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	db := tenancy.New(pool)
+	db := tenancy.New(pool).Waiting(pgtest.Patience)
 	enroll(t, db, "acme")
 	write := func(name string) (*postgres.Stats, error) {
 		ctx, stats := postgres.WithStats(t.Context())
@@ -142,7 +142,7 @@ func TestWrite_isDoneThoughTheConnectionBreaksBehindCommit(t *testing.T) {
 // A read's answers come with those of its COMMIT, and may still refuse.
 func TestRead_isRefusedByAnAnswer(t *testing.T) {
 	t.Parallel()
-	db := tenancy.New(pgtest.New(t))
+	db := tenancy.New(pgtest.New(t)).Waiting(pgtest.Patience)
 	enroll(t, db, "acme")
 	refused := errors.New("refused")
 	err := db.Read(t.Context(), "acme", func(tx *tenancy.Tx) error {

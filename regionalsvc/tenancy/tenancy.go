@@ -40,11 +40,16 @@ const finishTimeout = 5 * time.Second
 
 // DB opens transactions. It is safe for concurrent use.
 type DB struct {
-	pool *pgxpool.Pool
+	pool     *pgxpool.Pool
+	patience time.Duration
 }
 
 // New uses pool, which [postgres.Open] has opened.
-func New(pool *pgxpool.Pool) *DB { return &DB{pool: pool} }
+func New(pool *pgxpool.Pool) *DB { return &DB{pool, postgres.AcquireTimeout} }
+
+// Waiting is a DB of the same pool whose transactions wait as long as patience for
+// a connection. Default: [postgres.AcquireTimeout].
+func (db *DB) Waiting(patience time.Duration) *DB { return &DB{db.pool, patience} }
 
 // Write runs fn in a transaction of tenant and commits when fn returns nil.
 // Otherwise nothing was done, and the error is fn's.
@@ -90,7 +95,7 @@ func (db *DB) run(ctx context.Context, tenant string, options pgx.TxOptions, fn 
 }
 
 func (db *DB) attempt(ctx context.Context, tenant string, options pgx.TxOptions, fn func(*Tx) error) error {
-	tx := begin(db.pool, tenant, options)
+	tx := begin(db, tenant, options)
 	defer tx.end(ctx)
 	if err := fn(tx); err != nil {
 		return err

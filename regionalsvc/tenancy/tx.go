@@ -37,7 +37,7 @@ var errBroken = errors.New("the connection to the database broke")
 // before costs the pool nothing, and begin, the tenant and the first statements
 // are one message.
 type Tx struct {
-	pool   *pgxpool.Pool
+	db     *DB
 	tenant string
 
 	conn  *pgxpool.Conn
@@ -52,8 +52,8 @@ type Tx struct {
 // beginLen is the length of a batch that only begins.
 const beginLen = 2
 
-func begin(pool *pgxpool.Pool, tenant string, options pgx.TxOptions) *Tx {
-	tx := &Tx{pool: pool, tenant: tenant, batch: new(pgx.Batch), readOnly: options.AccessMode == pgx.ReadOnly}
+func begin(db *DB, tenant string, options pgx.TxOptions) *Tx {
+	tx := &Tx{db: db, tenant: tenant, batch: new(pgx.Batch), readOnly: options.AccessMode == pgx.ReadOnly}
 	tx.batch.BeginTx(options)
 	statement := beginWrite
 	if tx.readOnly {
@@ -180,7 +180,7 @@ func (tx *Tx) connect(ctx context.Context) error {
 	if tx.conn != nil {
 		return nil
 	}
-	tx.conn, tx.err = postgres.Acquire(ctx, tx.pool)
+	tx.conn, tx.err = postgres.Acquire(ctx, tx.db.pool, tx.db.patience)
 	return tx.err
 }
 

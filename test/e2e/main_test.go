@@ -65,8 +65,11 @@ func run(m *testing.M) (code int, err error) {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(stateDir, "postgresql")))
 	}()
 
-	// The tests log in hundreds of times from one address; the POPs inherit these.
-	for name, value := range map[string]string{"EDGE_LOGIN_RATE": "100000/1m", "EDGE_LOGIN_BURST": "10000"} {
+	// The tests log in hundreds of times from one address, and other tests keep the
+	// machine busy; the POPs and the regions inherit these.
+	for name, value := range map[string]string{
+		"EDGE_LOGIN_RATE": "100000/1m", "EDGE_LOGIN_BURST": "10000", "GATEHOUSE_ACQUIRE_TIMEOUT": "5s",
+	} {
 		if err := os.Setenv(name, value); err != nil {
 			return 1, err
 		}

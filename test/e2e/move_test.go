@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -22,11 +23,9 @@ import (
 	"github.com/gatehouse-edge/gatehouse/regionalsvc/tenancy"
 )
 
-// initech is a tenant of this test alone, with one customer in each region, by
+// enrolIn has tenant, of this test alone, in region too, with one customer there by
 // whose name one sees who answers.
-const initech = "initech"
-
-func enrolInitech(t *testing.T, region *demo.Region) *pgxpool.Pool {
+func enrolIn(t *testing.T, region *demo.Region, tenant string) *pgxpool.Pool {
 	t.Helper()
 	pool, err := postgres.Open(t.Context(), postgres.Config{URL: region.Database, Name: "test"})
 	if err != nil {
@@ -34,10 +33,10 @@ func enrolInitech(t *testing.T, region *demo.Region) *pgxpool.Pool {
 	}
 	t.Cleanup(pool.Close)
 	db := tenancy.New(pool)
-	if err := db.Enroll(t.Context(), tenancy.Tenant{ID: initech, Name: "Initech", Currency: "USD"}); err != nil {
+	if err := db.Enroll(t.Context(), tenancy.Tenant{ID: tenant, Name: tenant, Currency: "USD"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := customers.New(db).Add(t.Context(), handoff.Identity{Tenant: initech}, "as "+region.Region+" knows it"); err != nil {
+	if _, err := customers.New(db).Add(t.Context(), handoff.Identity{Tenant: tenant}, "as "+region.Region+" knows it"); err != nil {
 		t.Fatal(err)
 	}
 	return pool
@@ -68,10 +67,11 @@ func liveDirectory(t *testing.T, pool *pgxpool.Pool) *directory.Live {
 // A tenant that moved is followed by every POP, without a new login, and no
 // write of it is taken where it was.
 func TestMove_isFollowedByEveryPOPWithoutANewLogin(t *testing.T) {
-	pool := enrolInitech(t, topology.Regions[0])
-	enrolInitech(t, topology.Regions[1])
+	initech := fmt.Sprintf("initech-%d", newSums())
+	pool := enrolIn(t, topology.Regions[0], initech)
+	enrolIn(t, topology.Regions[1], initech)
 	known := liveDirectory(t, pool)
-	const tom = "tom@initech.example"
+	tom := "tom@" + initech + ".example"
 	if _, err := accounts.Create(t.Context(), tenancy.New(pool), accounts.NewUser{Tenant: initech, Email: tom, Password: demo.Password}); err != nil {
 		t.Fatal(err)
 	}

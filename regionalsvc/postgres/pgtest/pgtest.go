@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -42,6 +43,10 @@ var server struct {
 	template string
 }
 
+// Patience is how long tests wait for a connection or a lock: other tests keep the
+// machine busy, and a 503 would say nothing of what is tested.
+const Patience = 30 * time.Second
+
 // Main runs the tests and then ends the server. Call it from TestMain:
 //
 //	func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -63,17 +68,19 @@ type Database struct {
 	URL, Owner, Superuser string
 }
 
-// New makes a migrated database for t and opens it as the service would. Pool and
-// database go with the test.
+// New makes a migrated database for t and opens it as the service would, but with
+// longer limits: see [Patience]. Pool and database go with the test.
 func New(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	return Open(t, NewDatabase(t).URL)
 }
 
-// Open opens a pool as the service would, and closes it with the test.
+// Open is [New] for a database that is there.
 func Open(t testing.TB, url string) *pgxpool.Pool {
 	t.Helper()
-	pool, err := postgres.Open(t.Context(), postgres.Config{URL: url, MaxConns: 8})
+	pool, err := postgres.Open(t.Context(), postgres.Config{
+		URL: url, MaxConns: 8, StatementTimeout: Patience, LockTimeout: Patience, IdleInTransactionTimeout: 2 * Patience,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
