@@ -345,7 +345,7 @@ func (c *Cache) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		return err
 	}
 	stage := d.Stage(r.Context(), handoff.SpanCache)
-	q, why := c.ask(r, d)
+	q, why := c.ask(r, d, stage.Began())
 	if d.DryRun {
 		stage.End()
 		return q.rehearse(w, next, why)

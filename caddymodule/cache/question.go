@@ -34,8 +34,8 @@ type question struct {
 type tags struct{ tenant, host, uri string }
 
 // ask says what a request asks, or why it does not concern the cache.
-func (c *Cache) ask(r *http.Request, d *decision.Decision) (*question, string) {
-	q := &question{c: c, d: d, r: r, now: time.Now()}
+func (c *Cache) ask(r *http.Request, d *decision.Decision, now time.Time) (*question, string) {
+	q := &question{c: c, d: d, r: r, now: now}
 	d.CachePolicy = c.policyOf(d)
 	q.policy = d.CachePolicy
 	if why := c.passes(r, d); why != "" {

@@ -23,6 +23,8 @@ var errNoGuard = errors.New("edge_guard has not seen this request: it must stand
 type Options struct {
 	// POP is this point of presence.
 	POP string
+	// Began is when the request came. Default: now.
+	Began time.Time
 	// Values answers for {edge.kv.BUCKET.KEY}, for the tenant whose session was
 	// verified, if any. Nil: nothing does.
 	Values func(bucket, tenant, key string) (string, bool)
@@ -44,17 +46,20 @@ type exchange struct {
 // Begin makes the decision of r, with the id requestID, and the writer that
 // every handler below must use. [Decision.Finish] ends it, or [Decision.Abort].
 func Begin(w http.ResponseWriter, r *http.Request, requestID string, o Options) (*Decision, http.ResponseWriter) {
-	x := &exchange{Decision: Decision{
-		RequestID: requestID, POP: o.POP, Target: target(r), began: time.Now(), serverTiming: o.ServerTiming, logger: o.Logger, values: o.Values,
-	}}
+	x := new(exchange) // a literal of its size would be made elsewhere and copied
 	d := &x.Decision
+	d.RequestID, d.POP, d.Target, d.began = requestID, o.POP, target(r), o.Began
+	d.serverTiming, d.logger, d.values = o.ServerTiming, o.Logger, o.Values
+	if d.began.IsZero() {
+		d.began = time.Now()
+	}
 	if dry, is := caddyhttp.GetVar(r.Context(), varKey).(*rehearsal); is {
 		d.DryRun, d.SupposedCountry = true, dry.country
 	}
 	x.id[0] = requestID
 	d.idLine = x.id[:1:1] // whoever adds to the header gets an array of his own
 	x.wrapper.ResponseWriter = w
-	x.writer = writer{ResponseWriterWrapper: &x.wrapper, d: d}
+	x.writer.ResponseWriterWrapper, x.writer.d = &x.wrapper, d
 	d.w = &x.writer
 
 	// What is written past our writer, as Caddy does when a handler panics, goes

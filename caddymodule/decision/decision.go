@@ -277,6 +277,9 @@ func (d *Decision) Stage(ctx context.Context, name string) Stage {
 	return Stage{d: d, name: name, began: time.Now(), span: startSpan(ctx, name)}
 }
 
+// Began is when the stage began.
+func (s Stage) Began() time.Time { return s.began }
+
 // End closes the stage and its span.
 func (s Stage) End() {
 	s.d.Stamp(s.name, time.Since(s.began))

@@ -155,9 +155,9 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if decision.Of(r.Context()) != nil { // it stands twice: once is enough
 		return next.ServeHTTP(w, r)
 	}
-	trusted := edge.FromTrustedProxy(r)
-	d, w := decision.Begin(w, r, requestID(r.Header, trusted), decision.Options{
-		POP: g.app.POP, ServerTiming: g.ServerTiming, Logger: g.logger, Values: g.values,
+	trusted, now := edge.FromTrustedProxy(r), time.Now()
+	d, w := decision.Begin(w, r, requestID(r.Header, trusted, now), decision.Options{
+		POP: g.app.POP, Began: now, ServerTiming: g.ServerTiming, Logger: g.logger, Values: g.values,
 	})
 	finished := false
 	defer func() {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/google/uuid"
@@ -96,7 +97,7 @@ func TestRequestID_isUniqueAndSorted(t *testing.T) {
 	t.Parallel()
 	last := ""
 	for range 10000 {
-		id := newRequestID()
+		id := newRequestID(time.Now())
 		if id <= last {
 			t.Fatalf("%s after %s", id, last)
 		}
@@ -221,7 +222,7 @@ func FuzzRequestID(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, sent string) {
 		for _, trusted := range []bool{false, true} {
-			id := requestID(http.Header{"X-Request-Id": {sent}}, trusted)
+			id := requestID(http.Header{"X-Request-Id": {sent}}, trusted, time.Now())
 			if !handoff.ValidRequestID(id) {
 				t.Fatalf("%q gives %q", sent, id)
 			}

@@ -13,23 +13,23 @@ import (
 
 // requestID keeps the id that a trusted proxy gave the request, if it stands
 // once and is well formed, and makes one otherwise.
-func requestID(h http.Header, trusted bool) string {
+func requestID(h http.Header, trusted bool, now time.Time) string {
 	if trusted {
 		if ids := h[handoff.HeaderRequestID]; len(ids) == 1 && handoff.ValidRequestID(ids[0]) {
 			return ids[0]
 		}
 	}
-	return newRequestID()
+	return newRequestID(now)
 }
 
 // newRequestID makes a UUIDv7 (RFC 9562, section 5.7) whose leading random bits
 // are more of the clock (section 6.2, method 3), so that this POP's ids sort by
 // time. It is written here for its cost, half of the library's: one allocation, no
 // lock.
-func newRequestID() string {
+func newRequestID(now time.Time) string {
 	var id [16]byte
 	_, _ = rand.Read(id[8:]) // never fails
-	at := tick(time.Now())
+	at := tick(now)
 	binary.BigEndian.PutUint64(id[:], uint64(at>>12)<<16|uint64(at&0xfff)|0x7000) // version 7
 	id[8] = id[8]&0x3f | 0x80                                                     // variant
 	var text [36]byte
