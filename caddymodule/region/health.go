@@ -118,6 +118,11 @@ func (e errand) failed(err error, whole bool) {
 	e.to.Abandoned(e.ticket)
 }
 
+// closedUnasked is net/http's error, which it does not export, for a connection that
+// the other side closed before a byte of the request was written: that of a load
+// balancer, for one, with nothing behind it.
+const closedUnasked = "http: server closed idle connection"
+
 // noConnection reports whether err is the network's: net/http also refuses what it
 // cannot write, a field with a line break for one.
 func noConnection(err error) bool {
@@ -126,7 +131,7 @@ func noConnection(err error) bool {
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
 	return errors.As(err, &dial) || errors.As(err, &network) || errors.As(err, &certificate) || errors.As(err, &record) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || err.Error() == closedUnasked
 }
 
 // ask sends the edge app's checks over the connections that requests have.

@@ -12,11 +12,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -175,6 +177,7 @@ func TestErrand_whoseFaultItIs(t *testing.T) {
 		"handshake":            {&failure{kind: unsent, cause: &tls.CertificateVerificationError{Err: errors.New("unknown authority")}}, true},
 		"no TLS there":         {&failure{kind: unsent, cause: tls.RecordHeaderError{}}, true},
 		"closed at once":       {&failure{kind: unsent, cause: io.EOF}, true},
+		"closed unasked":       {&failure{kind: unsent, cause: closedBeforeItWasAsked(t)}, true},
 		"broke off":            {&failure{kind: broken, cause: io.ErrUnexpectedEOF}, true},
 		"took too long":        {&failure{kind: timedOut, cause: errStalled}, true},
 		"cannot be written":    {&failure{kind: unsent, cause: errors.New("net/http: invalid header field value")}, false},
@@ -198,6 +201,40 @@ func TestErrand_whoseFaultItIs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// closedBeforeItWasAsked is net/http's error for a connection that ended between
+// dialling and the first byte of the request.
+func closedBeforeItWasAsked(t *testing.T) error {
+	t.Helper()
+	closed := make(chan struct{})
+	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		return &tellsClose{Conn: ours, closed: closed}, theirs.Close()
+	}}
+	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { <-closed },
+	})
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://region.invalid", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = transport.RoundTrip(r); err == nil {
+		t.Fatal("it was answered")
+	}
+	return err
+}
+
+// tellsClose closes closed when it is closed itself.
+type tellsClose struct {
+	net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *tellsClose) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
 }
 
 // BenchmarkErrand is what the health of an upstream adds to a request.
