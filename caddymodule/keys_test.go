@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -78,23 +77,16 @@ func eventually(t *testing.T, what string, condition func() bool) {
 
 // keyServer publishes a key set at an address that it keeps while it is down.
 type keyServer struct {
-	address string
-	server  *httptest.Server
-	mu      sync.Mutex
-	paths   map[string]string
-	asked   int
+	edgetest.Port
+	server *httptest.Server
+	mu     sync.Mutex
+	paths  map[string]string
+	asked  int
 }
 
 func (k *keyServer) up(t *testing.T) {
 	t.Helper()
-	var l net.Listener
-	eventually(t, "listen again at "+k.address, func() (ok bool) {
-		var err error
-		l, err = net.Listen("tcp", k.address)
-		return err == nil
-	})
-	k.address = l.Addr().String()
-	k.server = &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	k.server = &httptest.Server{Listener: k.Listen(t), Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		body, ok := k.paths[r.URL.Path]
@@ -123,11 +115,11 @@ func TestCaddy_keysOutliveTheirIssuerAndTheProcess(t *testing.T) {
 	heard.events = nil
 	heard.Unlock()
 	first, second := edgetest.Key(t, "EdDSA"), edgetest.Key(t, "EdDSA")
-	k := &keyServer{address: "127.0.0.1:0", paths: map[string]string{}}
+	k := &keyServer{Port: edgetest.NewPort(t), paths: map[string]string{}}
 	k.publish("/keys", string(jwks.Marshal([]jwks.Key{{ID: "first", Material: edgetest.Public(first)}})))
 	k.up(t)
-	issuer := "http://" + k.address + "/realm"
-	k.publish("/realm/.well-known/openid-configuration", `{"issuer":"`+issuer+`","jwks_uri":"http://`+k.address+`/keys"}`)
+	issuer := "http://" + k.Address + "/realm"
+	k.publish("/realm/.well-known/openid-configuration", `{"issuer":"`+issuer+`","jwks_uri":"http://`+k.Address+`/keys"}`)
 	old := edgetest.Token(t, "EdDSA", first, edgetest.Claims(issuer, "gatehouse", nil), map[string]any{"kid": "first"})
 	rotated := edgetest.Token(t, "EdDSA", second, edgetest.Claims(issuer, "gatehouse", nil), map[string]any{"kid": "second"})
 
@@ -222,14 +214,14 @@ func TestCaddy_keysOutliveTheirIssuerAndTheProcess(t *testing.T) {
 // a POP from starting, nor brings keys of another issuer.
 func TestCaddy_aDamagedKeptSetIsPassedOver(t *testing.T) {
 	key, other := edgetest.Key(t, "EdDSA"), edgetest.Key(t, "EdDSA")
-	k := &keyServer{address: "127.0.0.1:0", paths: map[string]string{}}
+	k := &keyServer{Port: edgetest.NewPort(t), paths: map[string]string{}}
 	k.publish("/keys", string(jwks.Marshal([]jwks.Key{{ID: "k", Material: edgetest.Public(key)}})))
 	k.up(t)
 	dir := t.TempDir()
 	s := site{
 		body:    "edge_guard\n\tedge_session /app\n\trespond ok",
 		key:     edgetest.Write(t, "assertion.pem", edgetest.PEM(t, edgetest.Key(t, "EdDSA"))),
-		issuer:  "issuer damaged {\n\t\t\tjwks_url http://" + k.address + "/keys\n\t\t\taudience gatehouse\n\t\t}",
+		issuer:  "issuer damaged {\n\t\t\tjwks_url http://" + k.Address + "/keys\n\t\t\taudience gatehouse\n\t\t}",
 		globals: "storage file_system " + dir,
 	}
 	address := edgetest.Run(t, s.String())
@@ -259,8 +251,8 @@ func TestCaddy_aDamagedKeptSetIsPassedOver(t *testing.T) {
 	forged := string(jwks.Marshal([]jwks.Key{{ID: "k", Material: edgetest.Public(other)}}))
 	for name, content := range map[string]string{
 		"empty": "", "rubbish": "\x00\xff", "half": string(good[:len(good)/2]), "of another issuer": foreign,
-		"a bare key set": forged, "no keys": `{"issuer":"damaged","url":"http://` + k.address + `/keys","fetched":"2026-01-01T00:00:00Z","jwks":{"keys":[]}}`,
-		"too old": `{"issuer":"damaged","url":"http://` + k.address + `/keys","fetched":"2020-01-01T00:00:00Z","jwks":` + forged + `}`,
+		"a bare key set": forged, "no keys": `{"issuer":"damaged","url":"http://` + k.Address + `/keys","fetched":"2026-01-01T00:00:00Z","jwks":{"keys":[]}}`,
+		"too old": `{"issuer":"damaged","url":"http://` + k.Address + `/keys","fetched":"2020-01-01T00:00:00Z","jwks":` + forged + `}`,
 	} {
 		if err := caddy.Stop(); err != nil {
 			t.Fatal(err)
@@ -288,13 +280,13 @@ func TestCaddy_aDamagedKeptSetIsPassedOver(t *testing.T) {
 // TestCaddy_aFloodOfInventedKeysIsOneFetch, through the whole edge.
 func TestCaddy_aFloodOfInventedKeysIsOneFetch(t *testing.T) {
 	key := edgetest.Key(t, "EdDSA")
-	k := &keyServer{address: "127.0.0.1:0", paths: map[string]string{}}
+	k := &keyServer{Port: edgetest.NewPort(t), paths: map[string]string{}}
 	k.publish("/keys", string(jwks.Marshal([]jwks.Key{{ID: "k", Material: edgetest.Public(key)}})))
 	k.up(t)
 	s := site{
 		body:    "edge_guard\n\tedge_session /app\n\trespond ok",
 		key:     edgetest.Write(t, "assertion.pem", edgetest.PEM(t, edgetest.Key(t, "EdDSA"))),
-		issuer:  "issuer flooded {\n\t\t\tjwks_url http://" + k.address + "/keys\n\t\t\taudience gatehouse\n\t\t}",
+		issuer:  "issuer flooded {\n\t\t\tjwks_url http://" + k.Address + "/keys\n\t\t\taudience gatehouse\n\t\t}",
 		globals: "storage file_system " + t.TempDir(),
 	}
 	address := edgetest.Run(t, s.String())

@@ -73,10 +73,7 @@ func TestBeside_header(t *testing.T) {
 }
 
 func TestBeside_handleErrors(t *testing.T) {
-	o := newOrigin(t, nil)
-	address := o.address()
-	o.Close()
-	s := newSite(t, &origin{Server: o.Server}, "edge_cache\n\treverse_proxy "+address+"\n\thandle_errors {\n\t\trespond \"sorry {http.request.header.X-Name}: {err.status_code}\" {err.status_code}\n\t}")
+	s := newSite(t, newOrigin(t, nil), "edge_cache\n\treverse_proxy "+edgetest.Nobody(t)+"\n\thandle_errors {\n\t\trespond \"sorry {http.request.header.X-Name}: {err.status_code}\" {err.status_code}\n\t}")
 	answers := make(chan got, 8)
 	for i := range 8 {
 		go func() { answers <- s.get("/page", "X-Name", fmt.Sprint("client ", i)) }()

@@ -211,10 +211,7 @@ func TestFill_whatBreaksOffIsNeverWhole(t *testing.T) {
 }
 
 func TestFill_errorsAreEachClientsOwn(t *testing.T) {
-	o := newOrigin(t, nil)
-	address := o.address()
-	o.Close() // nobody listens
-	s := newSite(t, &origin{Server: o.Server}, "edge_cache\n\treverse_proxy "+address)
+	s := newSite(t, newOrigin(t, nil), "edge_cache\n\treverse_proxy "+edgetest.Nobody(t))
 	ids := map[string]bool{}
 	for _, a := range s.herd(10, "/page") {
 		if a.StatusCode != 502 || a.Header.Get("Content-Type") != "application/problem+json" {

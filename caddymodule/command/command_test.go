@@ -58,9 +58,11 @@ func newPOP(t *testing.T, withFeed bool) *pop {
 	t.Helper()
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	p := &pop{admin: socket(t), key: edgetest.Key(t, "EdDSA"), secret: []byte("the secret that nobody may ever be shown"), pem: string(edgetest.PEM(t, edgetest.Key(t, "EdDSA")))}
-	p.published = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	p.published = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write(jwks.Marshal([]jwks.Key{{ID: "us-1", Material: edgetest.Public(edgetest.Key(t, "ES256"))}}))
 	}))
+	edgetest.NewPort(t).Move(t, p.published)
+	p.published.Start()
 	t.Cleanup(p.published.Close)
 	follows := ""
 	if withFeed {
@@ -295,14 +297,8 @@ func TestAPI_speaksOfTheConfigurationThatRuns(t *testing.T) {
 
 func TestCommands_refuseWhereNoCaddyRuns(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	free := l.Addr().String()
-	l.Close()
 	for _, row := range []struct{ address, says string }{
-		{free, "connection refused"},
+		{edgetest.Nobody(t), "connection refused"},
 		{"unix//no/such/admin.sock", "no such socket"},
 		{"127.0.0.1:1-9", "is no admin address"},
 	} {

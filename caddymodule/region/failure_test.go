@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edgetest"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 )
 
@@ -359,10 +360,8 @@ reverse_proxy {
 func TestFailure_anotherUpstreamOfTheRegionIsTriedForWhatWasNotSent(t *testing.T) {
 	_, source := keys(t)
 	p := &pop{eu: newRegion(t, "eu", source), us: newRegion(t, "us", source)}
-	dead := httptest.NewServer(nil)
-	dead.Close()
 	forget(t)
-	p.loadRegions(t, dead.Listener.Addr().String()+" "+p.eu.addr(), p.us.addr(), `edge_guard
+	p.loadRegions(t, edgetest.Nobody(t)+" "+p.eu.addr(), p.us.addr(), `edge_guard
 test_session
 edge_region
 reverse_proxy {

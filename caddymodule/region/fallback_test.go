@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edgetest"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 )
 
@@ -46,23 +47,12 @@ func proxyWith(more string) string {
 	return "reverse_proxy {\ndynamic edge_region\ntransport edge\n" + more + "\n}"
 }
 
-// nowhere is an address that nothing listens at, until it does.
-func nowhere(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func TestFallback_whoMayBeAnsweredElsewhereWhenHomeIsDown(t *testing.T) {
 	_, source := keys(t)
 	for _, more := range []string{"", "lb_retries 2\nlb_try_interval 1ms\nlb_retry_match {\nmethod GET POST PUT DELETE\n}"} {
 		p := &pop{us: newRegion(t, "us", source)}
 		forget(t)
-		p.loadRegions(t, nowhere(t), p.us.addr(), fallbackSite(more))
+		p.loadRegions(t, edgetest.Nobody(t), p.us.addr(), fallbackSite(more))
 		const acme = "Test-Tenant: acme"
 		for _, row := range []struct {
 			method, target string
@@ -227,7 +217,7 @@ func TestFallback_thatSendsElsewhere(t *testing.T) {
 	_, source := keys(t)
 	p := &pop{us: newRegion(t, "us", source)}
 	forget(t)
-	p.loadRegions(t, nowhere(t), p.us.addr(), fallbackSite(""))
+	p.loadRegions(t, edgetest.Nobody(t), p.us.addr(), fallbackSite(""))
 	for _, home := range []string{"eu", "us", "mars"} {
 		p.us.answers(sendsTo(home))
 		before := len(p.us.requests())

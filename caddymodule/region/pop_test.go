@@ -28,6 +28,7 @@ import (
 
 	_ "github.com/gatehouse-edge/gatehouse/caddymodule"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edgetest"
 	"github.com/gatehouse-edge/gatehouse/handoff"
 	"github.com/gatehouse-edge/gatehouse/handoff/jwks"
 )
@@ -147,6 +148,7 @@ func newRegion(t *testing.T, name string, keys handoff.KeySource, configure ...f
 	t.Helper()
 	f := &fakeRegion{name: name, t: t, verifier: verifierOf(name, keys)}
 	f.Server = httptest.NewUnstartedServer(f)
+	edgetest.NewPort(t).Move(t, f.Server)
 	for _, c := range configure {
 		c(f.Server)
 	}
@@ -250,14 +252,21 @@ func keys(t *testing.T) (file string, source handoff.KeySource) {
 	return popKey.file, popKey.keys
 }
 
+var secret struct {
+	once sync.Once
+	file string
+}
+
 // cookieSecret is a file with what every POP of these tests seals with.
 func cookieSecret(t *testing.T) string {
 	t.Helper()
-	file := filepath.Join(scratch, "cookie.secret")
-	if err := os.WriteFile(file, []byte("a secret for cookies of at least 32 bytes"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
+	secret.once.Do(func() {
+		secret.file = filepath.Join(scratch, "cookie.secret")
+		if err := os.WriteFile(secret.file, []byte("a secret for cookies of at least 32 bytes"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return secret.file
 }
 
 // newPOP starts two regions and a POP in front of them. There is one Caddy in a

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gatehouse-edge/gatehouse/caddymodule/edgetest"
 	"github.com/gatehouse-edge/gatehouse/handoff/problem"
 )
 
@@ -87,7 +88,7 @@ func TestWrote_readsOfThatSessionGoHome(t *testing.T) {
 	}
 
 	// Now it is down.
-	p.loadRegions(t, nowhere(t), p.us.addr(), fallbackSite(""))
+	p.loadRegions(t, edgetest.Nobody(t), p.us.addr(), fallbackSite(""))
 	for _, row := range []struct {
 		name, target string
 		fields       []string
@@ -147,7 +148,7 @@ func TestWrote_whatARegionMaySay(t *testing.T) {
 			t.Errorf("%q: marked %v, %v", row.position, got, res.Header)
 		}
 	}
-	p.loadRegions(t, nowhere(t), p.us.addr(), fallbackSite(""))
+	p.loadRegions(t, edgetest.Nobody(t), p.us.addr(), fallbackSite(""))
 	p.us.answers(wrote("0/1"))
 	if res, _ := p.ask(t, "GET", "/replica/", nil, "Test-Tenant: acme"); res.StatusCode != 201 || markOf(t, res) != "" || res.Header.Get("X-Edge-Served-By") != "us" {
 		t.Errorf("%d %v", res.StatusCode, res.Header)
@@ -172,7 +173,7 @@ func TestWrote_anUnknownOutcomeIsMarked(t *testing.T) {
 	if res.StatusCode != 502 || markOf(t, res) != "" {
 		t.Errorf("%d %v", res.StatusCode, res.Header)
 	}
-	p.loadRegions(t, nowhere(t), p.us.addr(), fallbackSite(""))
+	p.loadRegions(t, edgetest.Nobody(t), p.us.addr(), fallbackSite(""))
 	res, _ = p.ask(t, "POST", "/", nil, "Test-Tenant: acme") // nothing was sent
 	if res.StatusCode != 503 || markOf(t, res) != "" {
 		t.Errorf("%d %v", res.StatusCode, res.Header)

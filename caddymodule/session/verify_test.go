@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"runtime"
 	"slices"
@@ -32,9 +31,8 @@ func handlerFunc(f func()) caddyhttp.Handler {
 
 func TestVerify_keysOutOfReachAreNoFaultOfTheUser(t *testing.T) {
 	t.Parallel()
-	closed := httptest.NewServer(nil)
-	closed.Close()
-	f := newFixture(t, "EdDSA", func(_ *Session, i *edge.Issuer) { i.KeyFile, i.JWKSURL = "", closed.URL+"/jwks.json" })
+	down := "http://" + edgetest.Nobody(t)
+	f := newFixture(t, "EdDSA", func(_ *Session, i *edge.Issuer) { i.KeyFile, i.JWKSURL = "", down+"/jwks.json" })
 	for _, h := range []http.Header{
 		header("Cookie", "session="+f.token(t, nil)),
 		header("Cookie", "session="+f.token(t, nil), "Sec-Fetch-Mode", "navigate"), // a login would not help
