@@ -12,9 +12,10 @@ import (
 
 // writer is what the handlers behind the cache write to.
 type writer struct {
-	f      *fill
-	header http.Header
-	wrote  bool
+	f       *fill
+	header  http.Header
+	wrote   bool
+	strayed bool // so it seems: the origin is asked again
 }
 
 func (w *writer) Header() http.Header { return w.header }
@@ -31,8 +32,12 @@ func (w *writer) WriteHeader(status int) {
 	}
 	w.wrote = true
 	f.touch()
-	if status == 499 && f.ctx.Err() != nil { // reverse_proxy, of its own request
-		return
+	if status == 499 { // reverse_proxy says so of its own request; an answer that it passes on has Via
+		ended := f.ctx.Err() != nil
+		w.strayed = !ended && !f.strayed && len(w.header["Via"]) == 0
+		if ended || w.strayed {
+			return
+		}
 	}
 	received := time.Now()
 	if status == http.StatusNotModified && f.object != nil {

@@ -204,6 +204,7 @@ func eventually(t testing.TB, what string, f func() bool) {
 }
 
 func TestMain(m *testing.M) {
+	edgetest.RegisterLeaver()
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreTopFunction("github.com/caddyserver/certmagic.(*Cache).maintainAssets"),
 		goleak.IgnoreAnyFunction("github.com/maypok86/otter/v2.(*cache[...]).periodicCleanUp"),

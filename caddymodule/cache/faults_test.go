@@ -83,6 +83,7 @@ func TestFault_aBodyLargerThanTheMemory(t *testing.T) {
 				}
 			}
 			if read>>25 != (read+int64(n))>>25 { // each 32 MiB
+				runtime.GC()
 				runtime.ReadMemStats(&during)
 				most = max(most, int64(during.HeapInuse)-int64(before.HeapInuse))
 			}

@@ -63,6 +63,7 @@ type fill struct {
 	ready    chan struct{}
 	decided  bool // ready is closed; the fill's own
 	again    bool // the 304 taught nothing
+	strayed  bool // another's end met the first attempt, see decision.Strayed
 	status   int
 	header   http.Header
 	lines    *lines
@@ -91,9 +92,10 @@ type interim struct {
 }
 
 var (
-	errIdle  = errors.New("the origin sent nothing for too long")
-	errLeft  = errors.New("nobody waits for the answer")
-	errShort = errors.New("the body is not as long as Content-Length says")
+	errIdle    = fmt.Errorf("%w: the origin sent nothing for too long", decision.ErrGivenUp)
+	errLeft    = fmt.Errorf("%w: nobody waits for the answer", decision.ErrGivenUp)
+	errShort   = errors.New("the body is not as long as Content-Length says")
+	errStrayed = errors.New("another request was ended, and the connection was closed that was this one's by then")
 )
 
 // newFill makes the fetch for a question ready. It comes in the client's goroutine:
@@ -201,8 +203,10 @@ func (f *fill) run() {
 	defer f.idle.Stop()
 	target, path := *f.base.URL, f.base.RequestURI
 	err := f.once()
-	if f.again && err == nil {
-		f.object, f.others, f.again = nil, nil, false
+	for tries := 0; tries < 2 && (f.again && err == nil || errors.Is(err, errStrayed)); tries++ {
+		if f.again {
+			f.object, f.others, f.again = nil, nil, false
+		}
 		f.base.URL, f.base.RequestURI = new(url.URL), path
 		*f.base.URL = target
 		clear(f.groups[1]) // or the routes that were taken would be passed by
@@ -234,9 +238,13 @@ func (f *fill) once() (err error) {
 	}()
 	f.stored.Requested = time.Now()
 	f.last = http.Header{}
-	err = f.next.ServeHTTP(&writer{f: f, header: f.last}, f.attempt())
-	if cause := context.Cause(f.ctx); cause != nil && err == nil {
+	w := &writer{f: f, header: f.last}
+	err = f.next.ServeHTTP(w, f.attempt())
+	switch cause := context.Cause(f.ctx); {
+	case cause != nil && err == nil:
 		err = cause // reverse_proxy answers 499 then, which is nobody's answer
+	case cause == nil && !f.decided && (w.strayed || err != nil && decision.Strayed(f.ctx, err)):
+		f.strayed, err = true, caddyhttp.Error(http.StatusBadGateway, errStrayed)
 	}
 	return err
 }

@@ -3,9 +3,12 @@ package region
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
+
+	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 )
 
 // errBodyGone says that a body cannot be sent again: it was longer than what is kept.
@@ -186,7 +189,7 @@ type watch struct {
 }
 
 // errStalled is the cause of a request that a region stopped to read.
-var errStalled = errors.New("the region does not read the request")
+var errStalled = fmt.Errorf("%w: the region does not read the request", decision.ErrGivenUp)
 
 // pause stops the clock: the transport asks for more, so the region reads.
 func (w *watch) pause() {

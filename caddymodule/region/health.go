@@ -104,7 +104,7 @@ func (e errand) failed(err error, whole bool) {
 	}
 	var f *failure
 	switch {
-	case !errors.As(err, &f):
+	case !errors.As(err, &f), errors.Is(err, errStrayed):
 	case f.kind == broken && whole:
 		e.to.Failed(e.ticket, edge.BrokeOff)
 		return

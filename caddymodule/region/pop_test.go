@@ -40,6 +40,7 @@ func TestMain(m *testing.M) {
 		return testSession{}, nil
 	})
 	httpcaddyfile.RegisterDirectiveOrder("test_session", httpcaddyfile.Before, "method")
+	edgetest.RegisterLeaver()
 	caddy.RegisterModule(testTracing{})
 	httpcaddyfile.RegisterHandlerDirective("test_tracing", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 		h.Next()

@@ -178,6 +178,7 @@ func TestErrand_whoseFaultItIs(t *testing.T) {
 		"no TLS there":         {&failure{kind: unsent, cause: tls.RecordHeaderError{}}, true},
 		"closed at once":       {&failure{kind: unsent, cause: io.EOF}, true},
 		"closed unasked":       {&failure{kind: unsent, cause: closedBeforeItWasAsked(t)}, true},
+		"another left":         {&failure{kind: broken, cause: errStrayed}, false},
 		"broke off":            {&failure{kind: broken, cause: io.ErrUnexpectedEOF}, true},
 		"took too long":        {&failure{kind: timedOut, cause: errStalled}, true},
 		"cannot be written":    {&failure{kind: unsent, cause: errors.New("net/http: invalid header field value")}, false},
@@ -207,9 +208,21 @@ func TestErrand_whoseFaultItIs(t *testing.T) {
 // dialling and the first byte of the request.
 func closedBeforeItWasAsked(t *testing.T) error {
 	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
 	closed := make(chan struct{})
 	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-		ours, theirs := net.Pipe()
+		ours, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		theirs, err := l.Accept()
+		if err != nil {
+			return nil, err
+		}
 		return &tellsClose{Conn: ours, closed: closed}, theirs.Close()
 	}}
 	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{

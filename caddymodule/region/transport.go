@@ -21,6 +21,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/gatehouse-edge/gatehouse/caddymodule/decision"
 	"github.com/gatehouse-edge/gatehouse/caddymodule/edge"
 	"github.com/gatehouse-edge/gatehouse/handoff"
 )
@@ -186,6 +187,7 @@ var (
 	errNoRegion = errors.New("edge_region has not seen this request: it must stand before reverse_proxy with transport edge")
 	errAgain    = errors.New("not sent again: the attempt before may have been carried out")
 	errAnswered = errors.New("the region answered, and lb_retry_match put the answer aside")
+	errStrayed  = errors.New("another client left, and the connection was closed that was this request's by then")
 
 	// answered bars the way to an unsafe attempt after one that had an answer.
 	answered = &failure{kind: broken, cause: errAnswered}
@@ -283,6 +285,14 @@ func (t *Transport) send(x *exchange, req *http.Request) (*http.Response, *attem
 	}
 
 	res, err := t.next.RoundTrip(out)
+	if err != nil && decision.Strayed(a, err) {
+		if x.body == nil && !x.writes(req.Method) {
+			res, err = t.next.RoundTrip(out)
+		}
+		if err != nil && decision.Strayed(a, err) {
+			err = errStrayed // or the client would be told that it is the one who left
+		}
+	}
 
 	if a.watch != nil {
 		a.watch.stop()

@@ -188,7 +188,7 @@ func TestOpen_timeoutsHold(t *testing.T) {
 	t.Parallel()
 	db := pgtest.NewDatabase(t)
 	pool, err := postgres.Open(t.Context(), postgres.Config{
-		URL: db.URL, MaxConns: 2, StatementTimeout: 50 * time.Millisecond, IdleInTransactionTimeout: 60 * time.Millisecond,
+		URL: db.URL, MaxConns: 2, StatementTimeout: 2 * time.Second, IdleInTransactionTimeout: 3 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -203,7 +203,7 @@ func TestOpen_timeoutsHold(t *testing.T) {
 	if err := pool.QueryRow(t.Context(), "select current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')").Scan(&lock, &idle); err != nil {
 		t.Fatal(err)
 	}
-	if lock != "1s" || idle != "60ms" {
+	if lock != "1s" || idle != "3s" {
 		t.Errorf("lock_timeout %s, idle_in_transaction_session_timeout %s", lock, idle)
 	}
 }
