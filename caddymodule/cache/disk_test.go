@@ -176,7 +176,7 @@ func TestDisk_isBounded(t *testing.T) {
 		}
 	}
 	s.get("/b?size=2000000").is(t, 200, large(2_000_000), "fwd=uri-miss") // more than the disk's bound
-	hits := func(target, body string) { // until it is stored, who asks reads along
+	hits := func(target, body string) {                                   // until it is stored, who asks reads along
 		t.Helper()
 		eventually(t, "a hit of "+target, func() bool {
 			a := s.get(target)
