@@ -15,5 +15,7 @@ var ErrGivenUp = errors.New("given up")
 // where that one is ended in this moment, the connection is closed under the next, which
 // is told the other's cause (as in golang.org/issue/41600; Go 1.26).
 func Strayed(ctx context.Context, err error) bool {
-	return (errors.Is(err, context.Canceled) || errors.Is(err, ErrGivenUp)) && ctx.Err() == nil
+	ended := errors.Is(err, context.Canceled) || errors.Is(err, ErrGivenUp) ||
+		err == context.DeadlineExceeded // itself: timeouts of net and net/http say that they are it, too
+	return ended && ctx.Err() == nil
 }
