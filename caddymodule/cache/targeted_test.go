@@ -62,7 +62,7 @@ func TestTargeted_whatItSays(t *testing.T) {
 			path := fmt.Sprint("/", i)
 			s.get(path)
 			second := s.get(path)
-			if !strings.HasPrefix(second.cache(), row.second) {
+			if !begins(second.cache(), row.second) {
 				t.Errorf("%s%s: %s, want %s", row.name, profile, second.cache(), row.second)
 			}
 			if got := second.Header.Values(targeted); len(got) == 0 != (row.header[0] != targeted && row.header[2] != targeted) {

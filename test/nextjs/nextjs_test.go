@@ -58,7 +58,7 @@ http://:0 {
 		}
 		for _, file := range files[:2] {
 			first, second := ask(t, site, "GET", file), ask(t, site, "GET", file)
-			first.is(t, 200, "fwd=uri-miss; fwd-status=200; stored; ttl=31536000")
+			first.is(t, 200, "fwd=uri-miss; fwd-status=200; stored; ttl=3153")
 			second.is(t, 200, "hit; ttl=3153")
 			if second.body != ask(t, next, "GET", file).body || second.Header.Get("Cache-Control") != "public, max-age=31536000, immutable" {
 				t.Errorf("%s: %v", file, second.Header)
