@@ -74,15 +74,10 @@ func spelt(name, want string) bool {
 // another request's redirect into an answer without Location (CVE-2026-44572).
 const nextData = "x-nextjs-data"
 
-// dropBelieved takes away what the client must not send.
-func (g *Guard) dropBelieved(r *http.Request, trusted bool) {
-	for name := range r.Header {
-		if name == "" || !isBelieved(name, trusted, g.keep) ||
-			spelt(name, nextData) && strings.Contains(r.URL.Path, "/_next/data/") {
-			continue
-		}
-		delete(r.Header, name)
-	}
+// drops reports whether the header is taken away, for it is believed.
+func (g *Guard) drops(name string, r *http.Request, trusted bool) bool {
+	return name != "" && isBelieved(name, trusted, g.keep) &&
+		!(spelt(name, nextData) && strings.Contains(r.URL.Path, "/_next/data/"))
 }
 
 // keepNames folds the names of keep_header.

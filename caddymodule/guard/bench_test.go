@@ -30,10 +30,11 @@ func browserHeader() http.Header {
 
 // BenchmarkClean is what an ordinary browser's headers cost.
 func BenchmarkClean(b *testing.B) {
+	g := ready(b, new(Guard))
 	r := edgetest.Request("GET", "/app/orders?limit=5", browserHeader())
 	b.ReportAllocs()
 	for b.Loop() {
-		clean(r, false)
+		g.clean(r, false)
 	}
 }
 
@@ -76,10 +77,9 @@ func BenchmarkOptions(b *testing.B) {
 	w, d := httptest.NewRecorder(), new(decision.Decision)
 	b.ReportAllocs()
 	for b.Loop() {
-		if g.refuseSize(r, "/app/orders?limit=5") != nil {
+		if g.refuseSize(r, "/app/orders?limit=5", g.clean(r, false)) != nil {
 			b.Fatal("too large")
 		}
-		g.dropBelieved(r, false)
 		if passes, err := g.limit(w, r, d); !passes || err != nil {
 			b.Fatal(err)
 		}
@@ -92,8 +92,7 @@ func TestOptions_costNothingWhereTheyAreNotUsed(t *testing.T) {
 	r := edgetest.Request("GET", "/app/orders?limit=5", browserHeader())
 	w, d := httptest.NewRecorder(), new(decision.Decision)
 	if n := testing.AllocsPerRun(100, func() {
-		_ = g.refuseSize(r, "/app/orders?limit=5")
-		g.dropBelieved(r, false)
+		_ = g.refuseSize(r, "/app/orders?limit=5", g.clean(r, false))
 		_, _ = g.limit(w, r, d)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

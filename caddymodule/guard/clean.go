@@ -10,18 +10,22 @@ import (
 	"github.com/gatehouse-edge/gatehouse/handoff"
 )
 
-// clean takes away whatever only the edge may say. From a trusted proxy the
-// trace is kept, under its own three names; nothing else is.
-func clean(r *http.Request, trusted bool) {
-	for field := range r.Header {
-		if handoff.Protected(field) && !(trusted && isTrace(field)) {
-			delete(r.Header, field)
+// clean takes away whatever only the edge may say, and what frameworks believe. From a
+// trusted proxy the trace is kept, under its own three names, and what a proxy says of
+// its client. It counts what came, in one look over the header, which costs more than
+// the questions.
+func (g *Guard) clean(r *http.Request, trusted bool) (came size) {
+	for name, values := range r.Header {
+		came.add(name, values)
+		if handoff.Protected(name) && !(trusted && isTrace(name)) || g.drops(name, r, trusted) {
+			delete(r.Header, name)
 		}
 	}
 	cleanConnection(r.Header)
 	if r.Trailer != nil {
 		cleanTrailer(r)
 	}
+	return came
 }
 
 func isTrace(field string) bool {

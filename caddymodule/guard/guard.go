@@ -168,13 +168,11 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if !trusted {
 		d.ClientTraceID = clientTraceID(r.Header)
 	}
-	oversize := g.refuseSize(r, d.Target)
 	if sent := r.Header[handoff.HeaderWrote]; len(sent) == 1 {
 		d.SentMarker = sent[0] // sealed: edge_region looks whether a POP made it
 	}
-	clean(r, trusted)
-	g.dropBelieved(r, trusted)
-	passes, err := g.decide(w, r, d, oversize)
+	came := g.clean(r, trusted)
+	passes, err := g.decide(w, r, d, came)
 
 	switch {
 	case !passes:
@@ -188,9 +186,10 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	return err
 }
 
-// decide reports whether the request goes on; else it is answered. What is refused
-// already stays so; else the cheapest questions come first.
-func (g *Guard) decide(w http.ResponseWriter, r *http.Request, d *decision.Decision, refusal *problem.Problem) (bool, error) {
+// decide reports whether the request goes on; else it is answered. The cheapest
+// questions come first.
+func (g *Guard) decide(w http.ResponseWriter, r *http.Request, d *decision.Decision, came size) (bool, error) {
+	refusal := g.refuseSize(r, d.Target, came)
 	if refusal == nil {
 		refusal = refuse(r, d.Target)
 	}

@@ -132,22 +132,25 @@ func (a *Allowed) reads(lines []string) bool {
 	return false
 }
 
-// refuseSize gives the problem of a request that is too large to be looked at.
-func (g *Guard) refuseSize(r *http.Request, target string) *problem.Problem {
+// size is how much of a header came.
+type size struct{ lines, bytes int }
+
+func (s *size) add(name string, values []string) {
+	s.lines += len(values)
+	for _, v := range values {
+		s.bytes += len(name) + len(v) + 4 // as on the wire of HTTP/1.1
+	}
+}
+
+// refuseSize gives the problem of a request that is too large, with the header that came.
+func (g *Guard) refuseSize(r *http.Request, target string, came size) *problem.Problem {
 	if limit := orDefault(g.MaxURL, DefaultMaxURL); int64(len(target)) > limit {
 		return problem.Newf(http.StatusRequestURITooLong, problem.MalformedRequest, "The request target is over %d bytes.", limit)
 	}
-	lines, size := 0, 0
-	for name, values := range r.Header {
-		lines += len(values)
-		for _, v := range values {
-			size += len(name) + len(v) + 4 // as on the wire of HTTP/1.1
-		}
-	}
-	if limit := orDefault(int64(g.MaxHeaders), DefaultMaxHeaders); int64(lines) > limit {
+	if limit := orDefault(int64(g.MaxHeaders), DefaultMaxHeaders); int64(came.lines) > limit {
 		return problem.Newf(http.StatusRequestHeaderFieldsTooLarge, problem.HeaderTooLarge, "There are more than %d header fields.", limit)
 	}
-	if limit := orDefault(g.MaxHeaderBytes, DefaultMaxHeaderBytes); int64(size) > limit {
+	if limit := orDefault(g.MaxHeaderBytes, DefaultMaxHeaderBytes); int64(came.bytes) > limit {
 		return problem.Newf(http.StatusRequestHeaderFieldsTooLarge, problem.HeaderTooLarge, "The header fields are over %d bytes.", limit)
 	}
 	if g.MaxBody > 0 && r.ContentLength > g.MaxBody {
