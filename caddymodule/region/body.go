@@ -89,6 +89,27 @@ func (b *body) settle() bool {
 	return !b.gone
 }
 
+// moment bounds how long a read is waited for that fails any time now.
+const moment = 100 * time.Millisecond
+
+// await waits for a read of the source that is under way, a moment at most. Where such
+// a read fails, net/http ends the request first and has the read return after that.
+func (b *body) await() {
+	over := false
+	timer := time.AfterFunc(moment, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		over = true
+		b.changed.Broadcast()
+	})
+	defer timer.Stop()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.reading && !over {
+		b.changed.Wait()
+	}
+}
+
 // failed is what went wrong with the source: the client's fault and not the
 // region's. Nil: nothing.
 func (b *body) failed() error {

@@ -2,13 +2,18 @@ package region
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 )
@@ -42,6 +47,59 @@ func TestBody_canBeReadAgainUpToTheLimit(t *testing.T) {
 				t.Errorf("%d bytes: gone", size)
 			}
 		}
+	}
+}
+
+// endedFirst is a source whose request is ended in the moment in which its read fails,
+// as net/http does it.
+type endedFirst struct {
+	end func()
+	err error
+}
+
+func (s endedFirst) Read([]byte) (int, error) {
+	s.end()
+	time.Sleep(20 * time.Millisecond) // longer than whoever hears of the end needs
+	return 0, s.err
+}
+
+func TestBody_aReadThatFailsIsNotTheClientsLeaving(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		err    error
+		status int
+	}{
+		{os.ErrDeadlineExceeded, 408},
+		{&http.MaxBytesError{Limit: 1}, 413},
+		{io.ErrUnexpectedEOF, 0}, // it has left
+	} {
+		ctx, end := context.WithCancel(t.Context())
+		r := httptest.NewRequestWithContext(ctx, "POST", "/", nil)
+		x := &exchange{body: newBody(endedFirst{end, row.err}, 10)}
+		reader := open(t, x.body)
+		go func() { _, _ = reader.Read(make([]byte, 1)) }()
+		<-ctx.Done()
+		err := x.fail(r, new(attempt), context.Canceled, context.Canceled)
+		var answer caddyhttp.HandlerError
+		if errors.As(err, &answer) != (row.status != 0) || answer.StatusCode != row.status || errors.Is(err, context.Canceled) != (row.status == 0) {
+			t.Errorf("%v: %v", row.err, err)
+		}
+	}
+}
+
+// A read that waits for the client is not waited for when the client has left.
+func TestBody_aReadThatWaitsIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	source, client := io.Pipe()
+	defer client.Close()
+	ctx, leave := context.WithCancel(t.Context())
+	r := httptest.NewRequestWithContext(ctx, "POST", "/", nil)
+	x := &exchange{body: newBody(source, 10)}
+	reader := open(t, x.body)
+	go func() { _, _ = reader.Read(make([]byte, 1)) }()
+	leave()
+	if err := x.fail(r, new(attempt), context.Canceled, context.Canceled); !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }
 

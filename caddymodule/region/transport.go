@@ -393,6 +393,9 @@ func (a *attempt) wroteRequest(tell func(httptrace.WroteRequestInfo)) func(httpt
 // context ended, if it did.
 func (x *exchange) fail(req *http.Request, a *attempt, cause, err error) error {
 	if x.body != nil { // asked first: net/http ends a request whose body came too slowly
+		if req.Context().Err() != nil {
+			x.body.await()
+		}
 		if fault := x.body.failed(); fault != nil {
 			return clientFault(fault)
 		}
